@@ -1,0 +1,65 @@
+# Everything a newcomer runs. `make help` lists it.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+SERVER_BIN := .venv-server/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export MLFLOW_DISABLE_TELEMETRY := true
+export HF_HUB_OFFLINE ?= 0
+
+.PHONY: help setup repro test lint serve bench mlflow lock params clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+setup: .venv/.ready .venv-server/.ready ## the two environments, from hash-locked requirements (.venv, .venv-server)
+
+.venv/.ready: requirements/pipeline.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+		{ echo "Python 3.11 is needed; name one with: make $(MAKECMDGOALS) PYTHON=python3.11"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/pipeline.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv-server/.ready: requirements/server.lock pyproject.toml
+	$(PYTHON) -m venv .venv-server
+	$(SERVER_BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/server.lock
+	$(SERVER_BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+repro: setup ## run the nine stages on the embedded data (or what params.yaml says) and print what came out
+	@dvc repro
+	@cairn backfill
+	@cairn summary
+
+test: setup lint ## ruff, mypy, the import walls, and every test
+	@pytest
+
+lint: setup
+	@ruff format --check .
+	@ruff check .
+	@mypy
+	@lint-imports
+
+serve: setup ## start a Triton server on what `make repro` exported; ask it with `cairn query PHOTO...`
+	@python -m cairn.serving.server
+
+bench: setup ## the benchmarks of docs/benchmarks.md
+	@for file in benchmarks/bench_*.py; do python $$file; done
+
+mlflow: setup ## the MLflow page, on http://127.0.0.1:5000
+	@mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port 5000
+
+params: setup ## compose params.yaml from conf/
+	@python -m cairn.composing
+
+lock: setup ## make requirements/*.lock again from pyproject.toml (needs uv)
+	uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+		--extra pipeline --extra dev requirements/build.in pyproject.toml -o requirements/pipeline.lock
+	uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+		--extra server requirements/build.in pyproject.toml -o requirements/server.lock
+
+clean: ## remove what the pipeline made, but not its cache nor the environments
+	rm -rf build mlflow.db

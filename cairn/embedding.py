@@ -1,0 +1,68 @@
+"""Embeddings of a whole manifest: one float16 array a shard, finished shards kept when the work is cut off."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from cairn.files import written_aside
+from cairn.networks.embedder import Embedder, embed_batch
+from cairn.progress import progress
+from cairn.training.photos import Location, plain_batches
+
+
+def locations(root: Path, images: pa.Table) -> list[Location]:
+    """Where each photo of a manifest lies; `root` is the manifest's folder."""
+    columns = (images[name].to_pylist() for name in ("shard", "offset", "size"))
+    return [Location(root, shard, offset, size) for shard, offset, size in zip(*columns, strict=True)]
+
+
+def embed_shards(
+    embedder: Embedder, places: Sequence[Location], shards: Sequence[str], batch_size: int, keep: Path, what: str
+) -> list[Path]:
+    """Embed photo by photo in order; write `keep/<shard>.npy`, float16 [photos of the shard, dimensions].
+
+    `shards` names each photo's cleaned shard, in runs. A file that is already in `keep` is not made again.
+    """
+    names = list(dict.fromkeys(shards))
+    groups: dict[str, list[Location]] = {name: [] for name in names}
+    for place, shard in zip(places, shards, strict=True):
+        groups[shard].append(place)
+    written = [keep / f"{Path(name).stem}.npy" for name in names]
+    bar: tqdm[None]
+    with progress((), f"embed ({what})", total=len(places)) as bar:
+        for name, path in zip(names, written, strict=True):
+            if not path.exists():
+                vectors = embed(embedder, groups[name], batch_size)
+                with written_aside(path) as aside, aside.open("wb") as file:
+                    np.save(file, vectors.astype(np.float16))
+            bar.update(len(groups[name]))
+    return written
+
+
+def embed(embedder: Embedder, places: Sequence[Location], batch_size: int) -> NDArray[np.float32]:
+    """Unit vectors float32 [photos, dimensions] of the photos at `places`."""
+    loader = plain_batches(places, embedder.config.preprocessing, batch_size, 0)
+    return torch.cat([embed_batch(embedder, batch) for batch in loader]).numpy()
+
+
+def read_embeddings(folder: Path, shards: Sequence[str]) -> NDArray[np.float32]:
+    """All embeddings in manifest order as unit vectors, float32 [photos, dimensions].
+
+    Raises FileNotFoundError if a shard has none.
+    """
+    arrays = []
+    for name in dict.fromkeys(shards):
+        path = folder / f"{Path(name).stem}.npy"
+        if not path.exists():
+            raise FileNotFoundError(f"{path}: no such file; run `dvc repro embed`")
+        arrays.append(np.load(path))
+    vectors = np.concatenate(arrays).astype(np.float32)
+    unit: NDArray[np.float32] = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return unit

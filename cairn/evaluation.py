@@ -1,0 +1,126 @@
+"""From queries' neighbours to figures: what was answered, whether it was right, and every metric of the report."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cairn.metrics.coverage import coverage_at_precision, threshold_for_precision
+from cairn.metrics.gap import gap_of
+from cairn.metrics.groups import by_landmark, by_size
+from cairn.metrics.ranking import mean_average_precision, recall_at_k
+from cairn.metrics.recognition import accuracy, micro_f1
+from cairn.retrieval.answer import AnswerRule, answer
+from cairn.retrieval.neighbours import NONE, Neighbours
+
+MAP_DEPTH = 100
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Queries with their answers; a row each.
+
+    image_ids: int64 [queries]
+    true: int64 [queries], the landmark shown, NONE for a distractor
+    landmark_ids: int64 [queries], the best landmark whatever its score
+    scores: float32 [queries]
+    found: their neighbours
+    """
+
+    image_ids: NDArray[np.int64]
+    true: NDArray[np.int64]
+    landmark_ids: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    found: Neighbours
+
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        """Whether the best landmark is the one shown; never so for a distractor."""
+        return (self.landmark_ids == self.true) & (self.true != NONE)
+
+    @property
+    def landmark_queries(self) -> int:
+        """How many queries show a landmark."""
+        return int((self.true != NONE).sum())
+
+    def only(self, chosen: NDArray[np.bool_]) -> Judged:
+        """The chosen queries, bool [queries]."""
+        kept = Neighbours(self.found.image_ids[chosen], self.found.landmark_ids[chosen], self.found.scores[chosen])
+        return Judged(self.image_ids[chosen], self.true[chosen], self.landmark_ids[chosen], self.scores[chosen], kept)
+
+
+def judge(found: Neighbours, image_ids: NDArray[np.int64], true: NDArray[np.int64], rule: AnswerRule) -> Judged:
+    """Answer each query by the rule; image_ids and true, int64 [queries], say what it is and what it shows."""
+    best = answer(found, rule)
+    return Judged(image_ids, true, best.landmark_ids, best.scores, found)
+
+
+def with_threshold(rule: AnswerRule, validation: Judged, precision: float) -> AnswerRule:
+    """The rule with the lowest threshold that keeps `precision` among validation answers, distractors counted wrong.
+
+    Where none does, the threshold lies above every validation score. Rounded down to 6 places, as it is saved.
+    """
+    if validation.landmark_queries == 0:
+        return rule
+    chosen = threshold_for_precision(validation.scores, validation.right, validation.landmark_queries, precision)
+    if math.isinf(chosen):
+        chosen = float(validation.scores.max()) + 1e-5
+    return rule.model_copy(update={"threshold": math.floor(chosen * 1e6) / 1e6})
+
+
+def figures(test: Judged, relevant: NDArray[np.int64], threshold: float) -> dict[str, float | int]:
+    """Every figure of one set of queries; `relevant`, int64 [queries], counts index photos of each query's landmark."""
+    answered = np.where(test.scores >= threshold, test.landmark_ids, NONE)
+    given = answered != NONE
+    landmarks = test.landmark_queries
+    return {
+        "gap": gap_of(test.scores, test.right, landmarks, test.image_ids),
+        "accuracy": accuracy(test.true, test.landmark_ids),
+        "micro_f1": micro_f1(test.true, answered),
+        **{f"recall_at_{k}": recall_at_k(test.true, test.found.landmark_ids, k) for k in (1, 5, 10)},
+        "map_at_100": mean_average_precision(test.true, test.found.landmark_ids, relevant, MAP_DEPTH),
+        "coverage_at_precision_95": coverage_at_precision(test.scores, test.right, landmarks, 0.95),
+        "precision_at_threshold": float(test.right[given].mean()) if given.any() else 1.0,
+        "coverage_at_threshold": float(test.right[given].sum() / landmarks),
+        "queries": landmarks,
+        "distractors": len(test.true) - landmarks,
+    }
+
+
+def report(test: Judged, relevant: NDArray[np.int64], rule: AnswerRule, names: Mapping[int, str]) -> dict[str, Any]:
+    """The figures with distractors, without them, per landmark and by class size (`relevant`, as in `figures`).
+
+    Raises MetricError if no query shows a landmark.
+    """
+    shown = test.true != NONE
+    each = by_landmark(test.true, test.landmark_ids)
+    rows = zip(each.landmark_ids.tolist(), each.queries.tolist(), each.accuracy.tolist(), strict=True)
+    return {
+        **figures(test, relevant, rule.threshold),
+        "answer": rule.model_dump(),
+        "without_distractors": figures(test.only(shown), relevant[shown], rule.threshold),
+        "by_class_size": [
+            {"images": item.name, "queries": item.queries, "accuracy": item.accuracy}
+            for item in by_size(test.true, test.landmark_ids, relevant)
+        ],
+        "by_landmark": [
+            {"landmark_id": landmark, "name": names.get(landmark, ""), "queries": queries, "accuracy": share}
+            for landmark, queries, share in rows
+        ],
+    }
+
+
+def order_for_people(test: Judged) -> dict[str, NDArray[np.int64]]:
+    """Rows worth looking at: surest right, least sure right, surest wrong (distractors among them), best first."""
+    by_score = np.argsort(-test.scores, kind="stable")
+    right = by_score[test.right[by_score]]
+    return {
+        "surest_right": right,
+        "least_sure_right": right[::-1],
+        "surest_wrong": by_score[~test.right[by_score]],
+    }

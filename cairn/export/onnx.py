@@ -1,0 +1,72 @@
+"""The embedder as ONNX, in FP32 and in FP16, with FP32 inputs and outputs either way."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from pathlib import Path
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from cairn.files import written_aside
+from cairn.networks.embedder import Embedder
+
+INPUT, OUTPUT = "image", "embedding"
+
+
+class HalfEmbedder(nn.Module):
+    """The same network in FP16 between an FP32 input and an FP32 unit vector.
+
+    TensorRT 11 takes its types from the graph, so the FP16 graph is what makes the plan FP16.
+    """
+
+    def __init__(self, embedder: Embedder) -> None:
+        super().__init__()
+        self.embedder: Embedder = copy.deepcopy(embedder).half()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Embed float32 [batch, 3, size, size] as float32 [batch, dimensions]."""
+        pooled = self.embedder.pooling(self.embedder.backbone.forward_features(images.half()))  # type: ignore[operator]
+        return nn.functional.normalize(self.embedder.neck(pooled.half()).float(), dim=1)
+
+
+def write_onnx(network: nn.Module, size: int, path: Path, opset: int, max_batch: int) -> None:
+    """Write one self-contained, checked file for batches of 1 to `max_batch`; the same network, the same bytes."""
+    example = torch.zeros(2, 3, size, size)
+    batch = torch.export.Dim("batch", min=1, max=max_batch)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            network.eval(),
+            (example,),
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            opset_version=opset,
+            dynamic_shapes=({0: batch},),
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+    if program is None:
+        raise RuntimeError("torch.onnx.export gave no program")
+    model = without_traces(program.model_proto)
+    onnx.checker.check_model(model, full_check=True)
+    with written_aside(path) as aside:
+        onnx.save_model(model, str(aside))
+
+
+def without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model without what the exporter notes of this machine: stack traces and source paths."""
+    for node in model.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in (*model.graph.value_info, *model.graph.input, *model.graph.output, *model.graph.initializer):
+        del value.metadata_props[:]
+    for function in model.functions:
+        for node in function.node:
+            del node.metadata_props[:]
+    del model.metadata_props[:]
+    del model.graph.metadata_props[:]
+    return model

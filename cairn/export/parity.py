@@ -1,0 +1,50 @@
+"""Does the exported network say the same? Cosines between embeddings, and agreement of the answers they give."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from cairn.export.onnx import INPUT, OUTPUT
+from cairn.retrieval.answer import AnswerRule, answer
+from cairn.retrieval.index import PhotoIndex
+
+BATCH = 16
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How close two sets of embeddings of the same photos are."""
+
+    photos: int
+    least_cosine: float
+    mean_cosine: float
+    agreement: float  # share of photos with the same best landmark
+
+
+def onnx_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
+    """The network in ONNX Runtime on the CPU."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def run_onnx(session: onnxruntime.InferenceSession, images: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Unit vectors float32 [photos, dimensions] of images float32 [photos, 3, size, size]."""
+    return np.concatenate([session.run([OUTPUT], {INPUT: batch})[0] for batch in _batches(images)])
+
+
+def _batches(images: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
+    return (images[start : start + BATCH] for start in range(0, len(images), BATCH))
+
+
+def compare(wanted: NDArray[np.float32], found: NDArray[np.float32], index: PhotoIndex, rule: AnswerRule) -> Parity:
+    """Compare unit vectors [photos, dimensions] row by row, and the answers that both give against the index."""
+    cosines = (wanted * found).sum(axis=1)
+    answers = [answer(index.search(vectors, rule.neighbours), rule).landmark_ids for vectors in (wanted, found)]
+    return Parity(len(wanted), float(cosines.min()), float(cosines.mean()), float((answers[0] == answers[1]).mean()))

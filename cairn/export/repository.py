@@ -1,0 +1,32 @@
+"""The files that `export` puts into the Triton model repository, beside the models' own code and configuration."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from cairn.answering.preprocess import Preprocessing
+from cairn.files import written_aside
+from cairn.retrieval.index import ENTRIES_FILE, INDEX_FILE
+
+REPOSITORY = Path("triton_repo")
+PREPROCESSING = REPOSITORY / "preprocess" / "1" / "preprocess.json"
+NETWORK = REPOSITORY / "embed" / "1" / "model.onnx"
+PLAN = REPOSITORY / "embed" / "1" / "model.plan"
+RETRIEVAL = REPOSITORY / "retrieve" / "1"
+
+
+def place(network: Path, preprocessing: Preprocessing, index: Path, landmarks: Path, rule: Path) -> None:
+    """Copy the network, the index folder's files, landmarks.parquet and answer.json; write preprocess.json."""
+    with written_aside(PREPROCESSING) as aside:
+        aside.write_text(preprocessing.model_dump_json(indent=2) + "\n")
+    copies = {
+        NETWORK: network,
+        RETRIEVAL / INDEX_FILE: index / INDEX_FILE,
+        RETRIEVAL / ENTRIES_FILE: index / ENTRIES_FILE,
+        RETRIEVAL / "landmarks.parquet": landmarks,
+        RETRIEVAL / "answer.json": rule,
+    }
+    for target, source in copies.items():
+        with written_aside(target) as aside:
+            shutil.copyfile(source, aside)

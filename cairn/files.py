@@ -1,0 +1,76 @@
+"""Files written whole or not at all, with the same bytes every time. Every out of every stage goes through here."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+
+@contextmanager
+def written_aside(target: Path) -> Iterator[Path]:
+    """Give a path beside `target` to write a file or folder at; rename it to `target` when the block ends well.
+
+    A block that raises, or a process that is killed, leaves `target` as it was.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = target.with_name(f".{target.name}.aside")
+    discard(aside)
+    yield aside
+    replace(aside, target)
+
+
+def replace(made: Path, target: Path) -> None:
+    """Rename `made` (a file or a folder) to `target`, in place of whatever is there."""
+    if target.is_dir() and not target.is_symlink():
+        shutil.rmtree(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    made.replace(target)
+
+
+def discard(path: Path) -> None:
+    """Remove a file or a folder if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON: keys in the order given, floats of 6 places, so that diffs stay readable."""
+    with written_aside(path) as aside:
+        aside.write_text(json.dumps(_rounded(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """What `write_json` wrote."""
+    return json.loads(path.read_text())
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return round(value, 6)
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(item) for item in value]
+    return value
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Write a parquet file whose bytes depend only on the table."""
+    with written_aside(path) as aside:
+        pq.write_table(table.replace_schema_metadata(None), aside, compression="zstd", store_schema=False)
+
+
+def md5_of(path: Path) -> str:
+    """The hash DVC uses for a file: md5 over the content, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()

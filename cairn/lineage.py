@@ -1,0 +1,87 @@
+"""A stage's lineage: a hash of its params and dependencies, the same before a run and read off dvc.lock after it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cairn.files import md5_of
+
+LOCK = Path("dvc.lock")
+
+
+class LineageError(ValueError):
+    """A stage or dependency that dvc.yaml and dvc.lock do not agree on."""
+
+
+def lineage_now(root: Path, stage: str, params: dict[str, Any]) -> str:
+    """The lineage that DVC will record for `stage` if it runs in `root` now; `params` is params.yaml as read.
+
+    Raises LineageError if dvc.yaml has no such stage or a dependency is missing.
+    """
+    stages = yaml.safe_load((root / "dvc.yaml").read_text())["stages"]
+    if stage not in stages:
+        raise LineageError(f"dvc.yaml has no stage {stage!r}; it has {', '.join(stages)}")
+    locked = _read_lock(root)
+    outs = {out["path"]: out["md5"] for entry in locked.values() for out in entry.get("outs", [])}
+    deps = {path: outs.get(path) or dvc_hash(root / path) for path in stages[stage].get("deps", [])}
+    chosen = {name: _look_up(params, name) for name in stages[stage].get("params", [])}
+    return _digest(stage, chosen, deps)
+
+
+def lineages_locked(root: Path) -> dict[str, str]:
+    """The lineage of every stage in dvc.lock, in its order."""
+    return {
+        stage: _digest(
+            stage,
+            entry.get("params", {}).get("params.yaml", {}),
+            {dep["path"]: dep["md5"] for dep in entry.get("deps", [])},
+        )
+        for stage, entry in _read_lock(root).items()
+    }
+
+
+def params_locked(root: Path, stage: str) -> dict[str, Any]:
+    """The params that `stage` last ran with, by full name."""
+    return dict(_read_lock(root)[stage].get("params", {}).get("params.yaml", {}))
+
+
+def dvc_hash(path: Path) -> str:
+    """DVC's hash of a file (md5 of its content) or folder (md5 of the list of its files and their hashes, `.dir`)."""
+    if path.is_file():
+        return md5_of(path)
+    if not path.is_dir():
+        raise LineageError(f"{path}: a dependency in dvc.yaml that is not there")
+    entries = []
+    for folder, folders, files in os.walk(path):
+        folders[:] = sorted(f for f in folders if f != "__pycache__")
+        for name in files:
+            file = Path(folder) / name
+            if file.suffix != ".pyc":
+                entries.append({"md5": md5_of(file), "relpath": file.relative_to(path).as_posix()})
+    entries.sort(key=lambda entry: entry["relpath"])
+    return hashlib.md5(json.dumps(entries, sort_keys=True).encode()).hexdigest() + ".dir"
+
+
+def _read_lock(root: Path) -> dict[str, Any]:
+    path = root / LOCK
+    return (yaml.safe_load(path.read_text()) or {}).get("stages", {}) if path.exists() else {}
+
+
+def _look_up(params: dict[str, Any], name: str) -> Any:
+    value: Any = params
+    for part in name.split("."):
+        if not isinstance(value, dict) or part not in value:
+            raise LineageError(f"dvc.yaml asks for the param {name!r}, which params.yaml does not have")
+        value = value[part]
+    return value
+
+
+def _digest(stage: str, params: dict[str, Any], deps: dict[str, str]) -> str:
+    content = json.dumps([stage, params, deps], sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]

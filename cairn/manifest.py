@@ -1,0 +1,106 @@
+"""The one table that travels the whole way: a row per photo, sorted by image id. Columns, checks, reading, writing.
+
+`images.parquet` (IMAGES) says where each photo lies in the tar shards and which landmark it shows (null: none, a
+distractor). `landmarks.parquet` (LANDMARKS) names the landmarks. Later stages add tables keyed by image id; none
+rewrites this one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cairn.files import write_table
+
+IMAGES = pa.schema(
+    [
+        pa.field("image_id", pa.string(), nullable=False),  # 16 hexadecimal characters
+        pa.field("shard", pa.string(), nullable=False),  # tar file, relative to the manifest's folder
+        pa.field("offset", pa.int64(), nullable=False),  # of the photo's first byte in the shard
+        pa.field("size", pa.int64(), nullable=False),  # bytes
+        pa.field("landmark_id", pa.int64()),  # null: a distractor
+        pa.field("source_name", pa.string(), nullable=False),  # what the source calls the photo
+        pa.field("author", pa.string()),
+        pa.field("licence", pa.string()),
+    ]
+)
+
+LANDMARKS = pa.schema(
+    [
+        pa.field("landmark_id", pa.int64(), nullable=False),
+        pa.field("name", pa.string(), nullable=False),
+        pa.field("category", pa.string()),  # where the source tells more, as a Wikimedia Commons address
+    ]
+)
+
+
+class ManifestError(ValueError):
+    """A table that is not what its schema says."""
+
+
+def image_id_of(source_name: str) -> str:
+    """16 hexadecimal characters (GLDv2's form) for a photo known by a name: stable when others come and go."""
+    return hashlib.sha256(source_name.encode()).hexdigest()[:16]
+
+
+def as_number(image_id: str) -> int:
+    """The image id as the signed 64-bit number that FAISS stores; `as_image_id` is its inverse."""
+    value = int(image_id, 16)
+    return value - (1 << 64) if value >= 1 << 63 else value
+
+
+def as_image_id(number: int) -> str:
+    """The image id that `as_number` made the number of."""
+    return f"{number & 0xFFFFFFFFFFFFFFFF:016x}"
+
+
+def write_images(folder: Path, table: pa.Table) -> None:
+    """Write `images.parquet`, sorted by image id.
+
+    Raises ManifestError if columns differ from IMAGES or an image id comes twice.
+    """
+    table = _conform(table, IMAGES, folder / "images.parquet").sort_by("image_id")
+    ids = table["image_id"].to_pylist()
+    twice = next((a for a, b in itertools.pairwise(ids) if a == b), None)
+    if twice is not None:
+        raise ManifestError(f"{folder / 'images.parquet'}: image id {twice} comes twice; ids must be unique")
+    write_table(folder / "images.parquet", table)
+
+
+def write_landmarks(folder: Path, table: pa.Table) -> None:
+    """Write `landmarks.parquet`, sorted by landmark id. Raises ManifestError if columns differ from LANDMARKS."""
+    write_table(folder / "landmarks.parquet", _conform(table, LANDMARKS, folder).sort_by("landmark_id"))
+
+
+def read_images(folder: Path) -> pa.Table:
+    """The manifest in `folder`. Raises ManifestError, naming file and columns, if it is not one."""
+    return _conform(_read(folder / "images.parquet"), IMAGES, folder / "images.parquet")
+
+
+def read_landmarks(folder: Path) -> pa.Table:
+    """The landmarks in `folder`. Raises ManifestError as `read_images` does."""
+    return _conform(_read(folder / "landmarks.parquet"), LANDMARKS, folder / "landmarks.parquet")
+
+
+def _read(path: Path) -> pa.Table:
+    if not path.exists():
+        raise ManifestError(f"{path}: no such file; run the stage that makes it (`dvc repro` runs what is missing)")
+    try:
+        return pq.read_table(path)
+    except pa.ArrowInvalid as error:
+        raise ManifestError(f"{path}: not a parquet file ({error})") from error
+
+
+def _conform(table: pa.Table, schema: pa.Schema, path: Path) -> pa.Table:
+    missing = [name for name in schema.names if name not in table.column_names]
+    extra = [name for name in table.column_names if name not in schema.names]
+    if missing or extra:
+        raise ManifestError(f"{path}: columns missing {missing}, unknown {extra}; wanted {schema.names}")
+    try:
+        return table.select(schema.names).cast(schema)
+    except (pa.ArrowInvalid, ValueError) as error:
+        raise ManifestError(f"{path}: {error}") from error

@@ -1,0 +1,71 @@
+"""Precision against coverage as the threshold falls, and the threshold that keeps a wanted precision.
+
+A threshold answers every query whose score is at least as high. Precision is the share of the answers that are right;
+an answer to a query that shows no landmark is wrong. Coverage is the share of landmark queries that are answered
+rightly, so it never falls as the threshold falls, and answers to anything else do not raise it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cairn.metrics.inputs import MetricError, scored_answers
+
+
+class Curve(NamedTuple):
+    """One point per distinct score, thresholds falling; all arrays [points]."""
+
+    thresholds: NDArray[np.float64]
+    precision: NDArray[np.float64]  # in [0, 1]
+    coverage: NDArray[np.float64]  # in [0, 1]
+    answered: NDArray[np.int64]  # queries answered at this threshold
+
+
+def precision_coverage(scores: ArrayLike, right: ArrayLike, landmark_queries: int) -> Curve:
+    """The curve of scores [n] and right bool [n], one row per query that has a best landmark.
+
+    A score of -inf means no answer at any threshold. Without answers the curve has no points.
+
+    Raises MetricError if shapes differ, a score is NaN, or landmark_queries is below one or below the number of right
+    answers.
+    """
+    values, flags = scored_answers(scores, right, landmark_queries)
+    answerable = values != -np.inf
+    values, flags = values[answerable], flags[answerable]
+    order = np.argsort(-values, kind="stable")
+    values, found = values[order], np.cumsum(flags[order])
+    last = np.flatnonzero(np.append(values[1:] != values[:-1], True)[: len(values)])  # of each run of equal scores
+    answered = last + 1
+    return Curve(values[last], found[last] / answered, found[last] / landmark_queries, answered.astype(np.int64))
+
+
+def coverage_at_precision(scores: ArrayLike, right: ArrayLike, landmark_queries: int, precision: float) -> float:
+    """Coverage in [0, 1] at the loosest threshold whose precision is at least `precision`; 0 if there is none.
+
+    Raises MetricError as `precision_coverage` does, or if precision is not in [0, 1].
+    """
+    curve = precision_coverage(scores, right, landmark_queries)
+    point = _loosest(curve, precision)
+    return 0.0 if point is None else float(curve.coverage[point])
+
+
+def threshold_for_precision(scores: ArrayLike, right: ArrayLike, landmark_queries: int, precision: float) -> float:
+    """The lowest score that, as a threshold, keeps at least `precision`; inf if none does.
+
+    Raises MetricError as `precision_coverage` does, or if precision is not in [0, 1].
+    """
+    curve = precision_coverage(scores, right, landmark_queries)
+    point = _loosest(curve, precision)
+    return math.inf if point is None else float(curve.thresholds[point])
+
+
+def _loosest(curve: Curve, precision: float) -> int | None:
+    """The last point of at least `precision`: precision rises and falls along the curve, so all are looked at."""
+    if not 0 <= precision <= 1:
+        raise MetricError(f"precision {precision} must be in [0, 1]")
+    reached = np.flatnonzero(curve.precision >= precision)
+    return int(reached[-1]) if len(reached) else None

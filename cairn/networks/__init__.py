@@ -1,0 +1,1 @@
+"""The networks: an embedder (backbone, pooling, neck) and what is laid over it in training."""

@@ -1,0 +1,282 @@
+"""Every param: its type, its range, and the reason of its default. `params.yaml` is read here, once, and nowhere else.
+
+An unknown key or a value out of range stops with the param's name and what is allowed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class ParamsError(ValueError):
+    """params.yaml says something that cannot be."""
+
+
+class Block(BaseModel):
+    """A block of params.yaml: immutable, and no key but the ones named here."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SyntheticParams(Block):
+    """The embedded default data: landmarks built from solids, rendered from many viewpoints."""
+
+    landmarks: Annotated[int, Field(ge=2, le=2000)]
+    images: Annotated[int, Field(ge=8)]  # of landmarks, duplicates and broken ones not counted
+    distractors: Count
+    exact_duplicates: Count
+    near_duplicates: Count
+    broken: Count
+    mislabelled: Count
+    size: Annotated[int, Field(ge=48, le=1024)]  # pixels of the longer side
+
+
+class FolderParams(Block):
+    """Your own photos: a folder per landmark, any depth below it."""
+
+    landmarks: Path | None
+    distractors: Path | None
+
+
+class Gldv2Params(Block):
+    """Google Landmarks v2, or anything laid out like it."""
+
+    base_url: str
+    split: Literal["train", "index", "test"]
+    labels: Literal["full", "clean"]  # clean: only the images of train_clean.csv
+    first_shard: Annotated[int, Field(ge=0, le=999)]
+    last_shard: Annotated[int, Field(ge=0, le=999)]  # included
+    workers: Annotated[int, Field(ge=1, le=64)]
+    retries: Annotated[int, Field(ge=0, le=20)]
+    timeout_s: Annotated[float, Field(gt=0, le=3600)]
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Gldv2Params:
+        if self.last_shard < self.first_shard:
+            raise ValueError(f"last_shard {self.last_shard} must be at least first_shard {self.first_shard}")
+        return self
+
+
+class FetchParams(Block):
+    """Where the photos come from."""
+
+    source: Literal["synthetic", "folder", "gldv2"]
+    shard_mb: Annotated[float, Field(gt=0, le=4096)]  # a shard is closed when it holds this much
+    synthetic: SyntheticParams
+    folder: FolderParams
+    gldv2: Gldv2Params
+
+
+class ValidateParams(Block):
+    """What the raw data must hold before any work is put into it."""
+
+    min_decodable_share: Share
+    min_landmarks: Positive
+    max_class_share: Share  # of all landmark photos that one landmark may have
+    sample: Count  # photos decoded to estimate the decodable share; 0: all
+    max_photo_mb: Annotated[float, Field(gt=0)]
+
+
+class NearDuplicateParams(Block):
+    """Two photos of one view. The closest are dropped, the others kept together on one side of the split."""
+
+    drop_bits: Annotated[
+        int, Field(ge=-1, le=64)
+    ]  # perceptual hashes of 64 bits that differ in at most so many: dropped
+    group_bits: Annotated[int, Field(ge=-1, le=64)]  # ... grouped; -1 for never
+    drop_cosine: Annotated[float, Field(ge=0, le=1.01)]  # over 1: never
+    group_cosine: Annotated[float, Field(ge=0, le=1.01)]
+    backbone: str | None  # the network that embeds for this; none: perceptual hash alone
+    weights: str
+
+
+class SceneParams(Block):
+    """Outdoor vote of a Places365 network (the triplet system's cleaning); off without weights."""
+
+    backbone: str
+    weights: str  # none, or a file with 365 classes
+    categories: Path | None  # Places365's IO_places365.txt: a category and 1 (indoor) or 2 (outdoor) a line
+    top: Annotated[int, Field(ge=1, le=365)]
+    min_votes: Annotated[int, Field(ge=0, le=365)]
+
+
+class CleanParams(Block):
+    """What is set aside, and how the rest is stored."""
+
+    workers: Annotated[int, Field(ge=1, le=256)]
+    shard_mb: Annotated[float, Field(gt=0, le=4096)]
+    short_side: Annotated[int, Field(ge=32, le=4096)]  # pixels; larger photos are resized to it, smaller ones kept
+    jpeg_quality: Annotated[int, Field(ge=50, le=100)]
+    min_side: Annotated[int, Field(ge=1)]  # pixels
+    max_aspect: Annotated[float, Field(ge=1)]  # long side over short side
+    max_megapixels: Annotated[float, Field(gt=0, le=1000)]  # a bomb is refused before it is decoded
+    min_class_size: Positive  # after everything else was dropped
+    near_duplicates: NearDuplicateParams
+    scenes: SceneParams
+
+
+class Ratios(Block):
+    """Shares of a landmark's photos."""
+
+    train: Share
+    validation: Share
+    index: Share
+    test: Share
+
+    @model_validator(mode="after")
+    def _whole(self) -> Ratios:
+        total = self.train + self.validation + self.index + self.test
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"train + validation + index + test must be 1, not {total:g}")
+        return self
+
+
+class DistractorRatios(Block):
+    """Shares of the photos that show no landmark."""
+
+    train: Share
+    validation: Share
+    test: Share
+
+    @model_validator(mode="after")
+    def _whole(self) -> DistractorRatios:
+        total = self.train + self.validation + self.test
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"train + validation + test must be 1, not {total:g}")
+        return self
+
+
+class SplitParams(Block):
+    """Who is trained on, searched in, and asked about."""
+
+    ratios: Ratios
+    distractors: DistractorRatios
+    unseen_landmarks: Share  # kept out of training: known only to the index
+
+
+class Schedule(Block):
+    """How long and how fast to train."""
+
+    image_size: Annotated[int, Field(ge=32, le=2048)] | None  # pixels; none: the backbone's own
+    epochs: Count
+    batch_size: Annotated[int, Field(ge=2)]
+    head_lr: Annotated[float, Field(gt=0)]
+    backbone_lr: Annotated[float, Field(ge=0)]  # 0: frozen
+    weight_decay: Annotated[float, Field(ge=0)]
+    warmup_epochs: Annotated[float, Field(ge=0)]
+    batch_norm: Literal["train", "eval"]  # of the backbone; eval where weights carry folded or trusted statistics
+    min_crop: Annotated[float, Field(gt=0, le=1)]  # random resized crop: the least share of the area
+    colour_jitter: Share
+    erase: Share  # probability of random erasing
+
+
+class ArcFaceParams(Block):
+    """Deng et al. 2019, arXiv:1801.07698."""
+
+    scale: Annotated[float, Field(gt=0)]
+    margin: Annotated[float, Field(ge=0, lt=3.15)]  # radians
+
+
+class TrainParams(Block):
+    """The embedding network and how it is fitted."""
+
+    backbone: str  # any name timm knows
+    weights: str  # none, hub, or a .safetensors or .pth file
+    fit: Literal["squash", "centre"]  # how a photo becomes a square: shape given up, or its middle
+    pooling: Literal["auto", "gem", "mean", "class_mean"]  # auto: gem of a feature map, class_mean of tokens
+    neck: Literal["none", "linear"]
+    dimensions: Annotated[int, Field(ge=8, le=8192)] | None  # of the embedding; none: as many as pooling gives
+    loss: Literal["arcface"]
+    arcface: ArcFaceParams
+    scratch: Schedule  # used where weights is none
+    finetune: Schedule  # used where weights are given
+    patience: Positive  # epochs without a better validation score before training stops
+    workers: Count
+
+    @property
+    def schedule(self) -> Schedule:
+        """The one in use."""
+        return self.scratch if self.weights == "none" else self.finetune
+
+
+class EmbedParams(Block):
+    """How photos are embedded."""
+
+    batch_size: Positive
+    baseline: bool  # also embed with the untrained network, so that its figures stand beside the result
+
+
+class IndexParams(Block):
+    """What is searched."""
+
+    type: str  # auto, or a FAISS factory string such as Flat or IVF1024,SQfp16
+    nprobe: Annotated[int, Field(ge=1)] | None  # none: a sixteenth of the lists
+    recall_queries: Positive  # how many queries measure the index against Flat
+
+
+class EvaluateParams(Block):
+    """How neighbours become an answer, and how far the ranking is looked at."""
+
+    neighbours: Annotated[int, Field(ge=1, le=1000)]
+    answer: Literal["nearest", "vote"]  # of the top neighbours: the first one's landmark, or a powered vote
+    vote_neighbours: Annotated[int, Field(ge=1, le=100)]
+    vote_power: Annotated[float, Field(gt=0, le=64)]
+    target_precision: Share  # the threshold of an answer is chosen for this on the validation side
+
+
+class ExportParams(Block):
+    """What is served, and how like the trained network it must be."""
+
+    opset: Annotated[int, Field(ge=17, le=25)]
+    max_batch: Annotated[int, Field(ge=2, le=1024)]
+    parity_photos: Positive
+    min_cosine: Annotated[float, Field(gt=0, le=1)]  # of the FP16 network against the FP32 one
+    min_agreement: Share  # of top-1 answers on validation queries
+    tensorrt: Literal["auto", "require", "off"]
+
+
+class Params(Block):
+    """All of params.yaml."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    threads: Annotated[int, Field(ge=1, le=1024)]  # results are repeatable at one number of threads
+    precision: Literal["fp32", "bf16"]  # of training's forward pass; embeddings are made in fp32
+    fetch: FetchParams
+    validate_: ValidateParams = Field(alias="validate")
+    clean: CleanParams
+    split: SplitParams
+    train: TrainParams
+    embed: EmbedParams
+    index: IndexParams
+    evaluate: EvaluateParams
+    export: ExportParams
+
+
+def load_params(path: Path) -> Params:
+    """Read and check params.yaml. Raises ParamsError with each wrong param's full name, value and what is allowed."""
+    try:
+        content = yaml.safe_load(path.read_text())
+    except FileNotFoundError as error:
+        raise ParamsError(f"{path}: no such file; run from the project's root or pass --params") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ParamsError(f"{path}: not YAML: {error}") from error
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        lines = [f"{path}: {error.error_count()} param(s) cannot be used:"]
+        for item in error.errors():
+            name = ".".join(str(part) for part in item["loc"]) or "(the whole file)"
+            lines.append(f"  {name} = {item['input']!r}: {_reason(item['type'], item['msg'])}")
+        raise ParamsError("\n".join(lines)) from error
+
+
+def _reason(kind: str, message: str) -> str:
+    return {"extra_forbidden": "no such param", "missing": "missing"}.get(kind, message)

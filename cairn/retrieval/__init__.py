@@ -1,0 +1,1 @@
+"""From embeddings to ranked neighbours and an answer: building, searching, deciding. No torch in here."""

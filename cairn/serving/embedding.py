@@ -1,0 +1,45 @@
+"""Network inputs to unit vectors with ONNX Runtime: the work of the Triton model `embed` on a CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from cairn.serving.threads import threads
+
+MODEL_FILE = "model.onnx"
+INPUT = "image"  # the names in the ONNX graph are Triton's, so that another backend can serve the same file
+OUTPUT = "embedding"
+
+
+class OnnxEmbedder:
+    """The exported network."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises FileNotFoundError if model.onnx is missing, ValueError if its tensors are not `image` and `embedding`."""
+        path = folder / MODEL_FILE
+        if not path.exists():
+            raise FileNotFoundError(f"{path}: no such file; run `make repro`")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads()
+        options.inter_op_num_threads = 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # leave the cores to the other models
+        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        inputs = [value.name for value in self._session.get_inputs()]
+        outputs = [value.name for value in self._session.get_outputs()]
+        if inputs != [INPUT] or outputs != [OUTPUT]:
+            raise ValueError(f"{path}: maps {inputs} to {outputs}; wanted {[INPUT]} to {[OUTPUT]}")
+        self._shape = self._session.get_inputs()[0].shape[1:]
+
+    def __call__(self, images: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        """Images float32 [n, 3, size, size] -> `embedding`, float32 [n, dimensions], unit vectors.
+
+        Raises ValueError if the network is made for another size.
+        """
+        if any(isinstance(want, int) and want != got for want, got in zip(self._shape, images.shape[1:], strict=True)):
+            raise ValueError(f"images are {list(images.shape[1:])}, the network takes {self._shape}")
+        (embeddings,) = self._session.run([OUTPUT], {INPUT: images})
+        return {OUTPUT: np.asarray(embeddings, dtype=np.float32)}

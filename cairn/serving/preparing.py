@@ -1,0 +1,38 @@
+"""Photos to network inputs, several at once: the work of the Triton model `preprocess`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cairn.answering.preprocess import Preprocessing, prepare
+from cairn.photos import DecodeError
+from cairn.serving.threads import threads
+
+PREPROCESS_FILE = "preprocess.json"
+MAX_PHOTO_MB = 64  # refused before decoding
+
+
+class Preparer:
+    """Prepares photos as preprocess.json says."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises FileNotFoundError or pydantic's ValidationError if preprocess.json is missing or wrong."""
+        self._how = Preprocessing.model_validate_json((folder / PREPROCESS_FILE).read_text())
+        self._pool = ThreadPoolExecutor(threads(), thread_name_prefix="prepare")  # Pillow decodes outside the GIL
+
+    def __call__(self, photos: Sequence[bytes]) -> list[NDArray[np.float32] | DecodeError]:
+        """For each photo the array that `prepare` gives, or why it cannot be decoded."""
+        return list(self._pool.map(self._one, photos))
+
+    def _one(self, photo: bytes) -> NDArray[np.float32] | DecodeError:
+        if len(photo) > MAX_PHOTO_MB * 1e6:
+            return DecodeError(f"{len(photo) / 1e6:.1f} MB, over the limit of {MAX_PHOTO_MB} MB")
+        try:
+            return prepare(photo, self._how)
+        except DecodeError as error:
+            return error

@@ -1,0 +1,204 @@
+"""Your own photos as a source: a folder per landmark, and a folder of photos that show none."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from cairn.manifest import LANDMARKS, image_id_of
+from cairn.params import FolderParams
+from cairn.progress import progress
+from cairn.sources.base import Fetched, Photo, SourceError, pack
+
+NOT_PHOTOS = frozenset(
+    {".txt", ".md", ".rst", ".json", ".jsonl", ".csv", ".tsv", ".xml", ".xmp", ".yaml", ".yml", ".html", ".htm", ".pdf"}
+    | {".ini", ".log", ".db", ".sqlite", ".parquet", ".npy", ".npz", ".pkl", ".py", ".ipynb", ".sh", ".md5", ".sha256"}
+)
+NOT_PHOTO_NAMES = frozenset({"thumbs.db", ".ds_store", "desktop.ini", "license", "licence", "readme"})
+NOT_LANDMARKS = frozenset({"__MACOSX", "@eaDir"})  # folders that unpackers and network stores leave behind
+
+LAYOUT = "put each landmark's photos into a folder of its own, as <landmarks>/Eiffel_Tower/photo.jpg"
+
+
+class _Found(NamedTuple):
+    """A photo file and whose it is; `landmark_id` is none for a distractor."""
+
+    path: Path
+    source_name: str
+    landmark_id: int | None
+
+
+class FolderSource:
+    """Photos of a folder tree, known by their path in it: renaming a file makes it another photo."""
+
+    def __init__(self, params: FolderParams, shard_mb: float) -> None:
+        self.params, self.shard_mb = params, shard_mb
+
+    def fetch(self, out: Path, keep: Path) -> Fetched:
+        """Pack every photo of the trees into tar shards below `out`, landmarks first, ordered by path.
+
+        A landmark's id is the position of its folder among the sorted top folders. Nothing is decoded: broken and empty
+        files are packed too. Files whose ending no image has, hidden files, and links that lead out of the tree or to a
+        folder are left out and counted. `keep` is not used: there is nothing to resume.
+
+        Raises SourceError if a param names no folder, if there is no landmark folder with a photo, or if a file
+        cannot be read.
+        """
+        counts: Counter[str] = Counter()
+        found, names = self._landmark_photos(counts)
+        distractors = self._distractors(counts)
+        images = pack(_read(progress(found + distractors, "packing your photos")), out, self.shard_mb)
+        shown = {photo.landmark_id for photo in found}
+        rows = [{"landmark_id": i, "name": name, "category": None} for i, name in enumerate(names) if i in shown]
+        facts = {
+            "photos": len(found) + len(distractors),
+            "landmark_photos": len(found),
+            "distractors": len(distractors),
+            "landmarks": len(rows),
+            "empty_landmark_folders": len(names) - len(rows),
+            "outside_any_landmark": counts["outside_any_landmark"],
+            "not_photos": counts["not_photos"],
+            "hidden": counts["hidden"],
+            "links_not_followed": counts["links_not_followed"],
+        }
+        return Fetched(images, pa.Table.from_pylist(rows, schema=LANDMARKS), facts)
+
+    def _landmark_photos(self, counts: Counter[str]) -> tuple[list[_Found], list[str]]:
+        """Photos of landmarks, and the landmarks' names by id."""
+        root = _folder(self.params.landmarks, "fetch.folder.landmarks", LAYOUT)
+        folders, loose = _top_level(root, counts)
+        if not folders:
+            state = "photos, but no landmark folders" if loose else "no landmark folders"
+            raise SourceError(f"fetch.folder.landmarks = {self.params.landmarks}: holds {state}; {LAYOUT}")
+        counts["outside_any_landmark"] += loose
+        found = [
+            _Found(path, _source_name("landmarks", path, root), number)
+            for number, folder in enumerate(folders)
+            for path in _photo_files(folder, root, counts)
+        ]
+        if not found:
+            raise SourceError(
+                f"fetch.folder.landmarks = {self.params.landmarks}: no photo in any of its {len(folders)} folders "
+                f"({loose} beside them); {LAYOUT}"
+            )
+        return found, [_clean_name(folder) for folder in folders]
+
+    def _distractors(self, counts: Counter[str]) -> list[_Found]:
+        if self.params.distractors is None:
+            return []
+        param = "fetch.folder.distractors"
+        root = _folder(self.params.distractors, param, "null leaves distractors out")
+        landmarks = _folder(self.params.landmarks, "fetch.folder.landmarks", LAYOUT)
+        if root.is_relative_to(landmarks) or landmarks.is_relative_to(root):
+            raise SourceError(
+                f"{param} = {self.params.distractors}: it and fetch.folder.landmarks = {self.params.landmarks} lie in "
+                "one another, so that photos would count as both; move them apart"
+            )
+        return [
+            _Found(path, _source_name("distractors", path, root), None) for path in _photo_files(root, root, counts)
+        ]
+
+
+def _folder(path: Path | None, param: str, way_out: str) -> Path:
+    if path is None:
+        raise SourceError(f"{param} is null; set it to a folder: {way_out}")
+    if not path.exists():
+        raise SourceError(f"{param} = {path}: no such folder (a relative path starts at the project's root); {way_out}")
+    if not path.is_dir():
+        raise SourceError(f"{param} = {path}: a file, not a folder; {way_out}")
+    return path.resolve()
+
+
+def _top_level(root: Path, counts: Counter[str]) -> tuple[list[Path], int]:
+    """The landmark folders in order, and the number of photos that lie beside them."""
+    folders, loose = [], 0
+    for entry in _entries(root):
+        if _is_link_to_leave(entry, root):
+            counts["links_not_followed"] += 1
+        elif entry.is_dir():
+            if _is_hidden_folder(entry.name):
+                counts["hidden"] += 1
+            else:
+                folders.append(Path(entry.path))
+        elif _is_photo(entry, counts):
+            loose += 1
+    return folders, loose
+
+
+def _photo_files(folder: Path, root: Path, counts: Counter[str]) -> Iterator[Path]:
+    """Files at any depth that may be photos, in an order that depends on names alone; the others are counted."""
+    for entry in _entries(folder):
+        if _is_link_to_leave(entry, root):
+            counts["links_not_followed"] += 1
+        elif entry.is_dir():
+            if _is_hidden_folder(entry.name):
+                counts["hidden"] += 1
+            else:
+                yield from _photo_files(Path(entry.path), root, counts)
+        elif _is_photo(entry, counts):
+            yield Path(entry.path)
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: os.fsencode(entry.name))
+    except OSError as error:
+        raise SourceError(
+            f"{_shown(folder)}: cannot be listed ({error.strerror}); give read rights or move it"
+        ) from error
+
+
+def _is_link_to_leave(entry: os.DirEntry[str], root: Path) -> bool:
+    """Whether an entry is a link that is not followed: out of the tree, broken, or to a folder (maybe a loop)."""
+    if not entry.is_symlink():
+        return False
+    if not Path(entry.path).is_file():  # unlike the entry's own, it does not raise on a link to itself
+        return True
+    return not Path(entry.path).resolve().is_relative_to(root)
+
+
+def _is_hidden_folder(name: str) -> bool:
+    return name.startswith(".") or name in NOT_LANDMARKS
+
+
+def _is_photo(entry: os.DirEntry[str], counts: Counter[str]) -> bool:
+    name = entry.name.lower()
+    if not entry.is_file() or name in NOT_PHOTO_NAMES or Path(name).suffix in NOT_PHOTOS:
+        counts["not_photos"] += 1
+        return False
+    if name.startswith("."):
+        counts["hidden"] += 1
+        return False
+    return True
+
+
+def _read(found: Iterable[_Found]) -> Iterator[Photo]:
+    for photo in found:
+        try:
+            content = photo.path.read_bytes()
+        except OSError as error:
+            shown = _shown(photo.path)
+            raise SourceError(
+                f"{shown}: cannot be read ({error.strerror}); give read rights or move it away"
+            ) from error
+        yield Photo(image_id_of(photo.source_name), content, photo.landmark_id, photo.source_name)
+
+
+def _source_name(kind: str, path: Path, root: Path) -> str:
+    return f"{kind}/{_shown(path.relative_to(root))}"
+
+
+def _shown(path: Path) -> str:
+    r"""A path as text that every table can hold: bytes that are not UTF-8 become \x and two digits."""
+    return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
+
+
+def _clean_name(folder: Path) -> str:
+    name = _shown(Path(folder.name))
+    return name.replace("_", " ").strip() or name

@@ -1,0 +1,132 @@
+"""What every stage script shares: command line, params, threads, MLflow run, report, errors without a traceback."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cairn.files import discard, read_json, write_json
+from cairn.lineage import lineage_now
+from cairn.params import Params, load_params
+from cairn.tracking import StageLog, stage_run
+
+PARAMS = Path("params.yaml")
+BUILD = Path("build")
+RAW = BUILD / "raw"
+CLEAN = BUILD / "clean"
+SPLIT = BUILD / "split.parquet"
+MODEL = BUILD / "model"
+EMBEDDINGS = BUILD / "embeddings"
+TRAINED = EMBEDDINGS / "network"
+UNTRAINED = EMBEDDINGS / "baseline"
+INDEX = BUILD / "index"
+EVALUATION = BUILD / "evaluation"
+EXPORT = BUILD / "export"
+PICTURES = BUILD / "pictures"
+REPORTS = Path("reports")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a stage is given: its params, and a folder that outlives a killed run of the same params and inputs."""
+
+    params: Params
+    keep: Path
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a stage hands back: `content` becomes reports/<stage>.json, the rest goes to MLflow as well."""
+
+    content: Mapping[str, Any]
+    history: Sequence[Mapping[str, float]] = ()
+    pictures: Sequence[Path] = ()
+    datasets: Mapping[str, Path] = field(default_factory=dict)
+
+
+class StageError(RuntimeError):
+    """A stage that cannot go on; the message says what, where, and the way out."""
+
+
+def run(name: str, work: Callable[[Job], Report], description: str | None) -> None:
+    """Run a stage as a command. Errors of this project's own kind end it with their message and status 1."""
+    parser = argparse.ArgumentParser(
+        prog=f"python stages/{name}.py",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f"`dvc repro {name}` runs it with all that it depends on; its params are in {PARAMS}.",
+    )
+    parser.add_argument("--no-mlflow", action="store_true", help="do not log this run (or set CAIRN_NO_MLFLOW=1)")
+    logged = not (parser.parse_args().no_mlflow or os.environ.get("CAIRN_NO_MLFLOW"))
+    try:
+        _run(name, work, logged)
+    except (ValueError, OSError, RuntimeError) as error:
+        if os.environ.get("CAIRN_TRACEBACK"):
+            raise
+        message = f"{name}: {error}\n(CAIRN_TRACEBACK=1 shows where in the code this was found)"
+        print(message, file=sys.stderr)
+        sys.exit(1)
+
+
+def _run(name: str, work: Callable[[Job], Report], logged: bool) -> None:
+    params = load_params(PARAMS)
+    raw = yaml.safe_load(PARAMS.read_text())
+    lineage = lineage_now(Path.cwd(), name, raw)
+    keep = BUILD / ".partial" / f"{name}-{lineage}"
+    keep.mkdir(parents=True, exist_ok=True)
+    if not logged:
+        finish(name, work(Job(params, keep)))
+    else:
+        shared = {key: raw[key] for key in ("seed", "threads", "precision")}
+        with stage_run(name, {**shared, name: raw[name]}, lineage) as log:
+            report = work(Job(params, keep))
+            finish(name, report)
+            log(log_of(report))
+    discard(keep)
+
+
+def finish(name: str, report: Report) -> None:
+    """Write the stage's report."""
+    write_json(REPORTS / f"{name}.json", report.content)
+
+
+def log_of(report: Report) -> StageLog:
+    """The report as MLflow takes it: its numbers by dotted name."""
+    return StageLog(numbers(report.content), report.history, report.pictures, report.datasets)
+
+
+def numbers(content: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+    """Every number in nested blocks, by a name that MLflow allows."""
+    found: dict[str, float] = {}
+    for key, value in content.items():
+        name = f"{prefix}{key}".replace(" ", "_")
+        if isinstance(value, Mapping):
+            found.update(numbers(value, f"{name}."))
+        elif isinstance(value, bool | int | float):
+            found["".join(c if c.isalnum() or c in "_-. /" else "_" for c in name)] = float(value)
+    return found
+
+
+def report_of(name: str) -> dict[str, Any]:
+    """A report already written. Raises StageError naming what to run."""
+    path = REPORTS / f"{name}.json"
+    if not path.exists():
+        raise StageError(f"{path}: no such file; run `dvc repro {name}`")
+    return dict(read_json(path))
+
+
+def use_threads(params: Params) -> None:
+    """Give torch and FAISS the number of threads that results are repeatable at."""
+    import faiss
+    import torch
+
+    torch.set_num_threads(params.threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    faiss.omp_set_num_threads(params.threads)

@@ -1,0 +1,49 @@
+"""`cairn summary`: what the last `dvc repro` came to, in a short table."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from cairn.stage import report_of
+from cairn.tracking import tracking_uri
+
+FIGURES = {
+    "GAP": "gap",
+    "accuracy": "accuracy",
+    "recall@5": "recall_at_5",
+    "mAP@100": "map_at_100",
+    "coverage at 95 % precision": "coverage_at_precision_95",
+}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the table; return the exit status."""
+    argparse.ArgumentParser(prog="cairn summary", description=__doc__).parse_args(arguments)
+    print("\n".join(summary(report_of("fetch"), report_of("clean"), report_of("evaluate"))))
+    return 0
+
+
+def summary(fetch: Mapping[str, Any], clean: Mapping[str, Any], evaluate: Mapping[str, Any]) -> list[str]:
+    """The table's lines, from three reports."""
+    baseline = evaluate.get("baseline")
+    lines = ["", f"{'':28}{'result':>10}" + (f"{'baseline':>10}" if baseline else "")]
+    for title, key in FIGURES.items():
+        lines.append(f"{title:28}{evaluate[key]:10.4f}" + (f"{baseline[key]:10.4f}" if baseline else ""))
+    lines += [
+        "",
+        f"asked                       {evaluate['queries']} landmark photos, {evaluate['distractors']} that show none",
+        f"fetched                     {fetch['images']} photos, {clean['kept']} kept, {clean['dropped']} set aside:",
+        *_reasons(clean["reasons"].items()),
+        "",
+        "look      build/pictures/evaluate/ (contact sheets and curves), docs/results.md",
+        f"compare   make mlflow         ({tracking_uri()})",
+        "serve     make serve          then: cairn query PHOTO... --json",
+        "",
+    ]
+    return lines
+
+
+def _reasons(reasons: Iterable[tuple[str, int]]) -> list[str]:
+    return [f"  {reason:26}{count:6}" for reason, count in reasons if count]

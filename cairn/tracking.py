@@ -1,0 +1,112 @@
+"""MLflow: a log of every stage's run. One truth stays in git and dvc.lock; this can be rebuilt from them.
+
+The database is `mlflow.db` in the project's root (of the repository that DVC was started in, so that runs of
+`dvc exp run --temp` and `--queue` meet in one place); MLFLOW_TRACKING_URI names another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+
+LINEAGE_TAG = "cairn.lineage"
+
+
+@dataclass(frozen=True)
+class StageLog:
+    """What a stage has to tell: numbers, pictures to look at, tables it read or made."""
+
+    metrics: Mapping[str, float]
+    history: Sequence[Mapping[str, float]] = ()  # a row an epoch, with the key "epoch"
+    pictures: Sequence[Path] = ()
+    datasets: Mapping[str, Path] = field(default_factory=dict)  # name -> parquet file
+
+
+def tracking_uri() -> str:
+    """Where runs are logged."""
+    root = Path(os.environ.get("DVC_ROOT") or Path.cwd())
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"
+
+
+@contextmanager
+def stage_run(stage: str, params: Mapping[str, Any], lineage: str, restored: bool = False) -> Iterator[Any]:
+    """An MLflow run for one stage, with its params and tags; yields a function that takes the StageLog."""
+    import mlflow
+
+    mlflow.set_tracking_uri(tracking_uri())
+    mlflow.set_experiment(os.environ.get("CAIRN_MLFLOW_EXPERIMENT", "cairn"))
+    with mlflow.start_run(run_name=stage):
+        mlflow.set_tags(tags(stage, lineage, restored))
+        mlflow.log_params({name: str(value)[:6000] for name, value in flat(params).items()})
+        yield _log
+
+
+def _log(log: StageLog) -> None:
+    import mlflow
+
+    mlflow.log_metrics({name: float(value) for name, value in log.metrics.items()})
+    for row in log.history:
+        mlflow.log_metrics({k: v for k, v in row.items() if k != "epoch"}, step=int(row["epoch"]))
+    for picture in log.pictures:
+        mlflow.log_artifact(str(picture), "pictures")
+    for name, table in log.datasets.items():
+        mlflow.log_input(_dataset(name, table), context=name)
+
+
+def _dataset(name: str, table: Path) -> Any:
+    import mlflow
+    import pandas as pd
+
+    digest = hashlib.sha256(table.read_bytes()).hexdigest()[:8]
+    return mlflow.data.from_pandas(pd.read_parquet(table).head(1000), source=str(table), name=name, digest=digest)
+
+
+def tags(stage: str, lineage: str, restored: bool) -> dict[str, str]:
+    """What a run is found by: its lineage, the commit and whether it was clean, the DVC experiment."""
+    found = {
+        LINEAGE_TAG: lineage,
+        "cairn.stage": stage,
+        "cairn.restored": str(restored).lower(),
+        "git.commit": _git("rev-parse", "HEAD"),
+        "git.dirty": str(bool(_git("status", "--porcelain", "--untracked-files=no"))).lower(),
+    }
+    for variable in ("DVC_STAGE", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV"):
+        if os.environ.get(variable):
+            found[variable] = os.environ[variable]
+    return found
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def known_lineages() -> set[str]:
+    """The lineages that MLflow has a finished run for."""
+    import mlflow
+
+    mlflow.set_tracking_uri(tracking_uri())
+    runs = mlflow.search_runs(
+        search_all_experiments=True, output_format="list", filter_string="attributes.status = 'FINISHED'"
+    )
+    return {run.data.tags[LINEAGE_TAG] for run in runs if LINEAGE_TAG in run.data.tags}
+
+
+def flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested blocks as one level of dotted names."""
+    result: dict[str, Any] = {}
+    for name, value in params.items():
+        if isinstance(value, Mapping):
+            result.update(flat(value, f"{prefix}{name}."))
+        else:
+            result[f"{prefix}{name}"] = value
+    return result

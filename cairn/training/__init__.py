@@ -1,0 +1,1 @@
+"""Training: which photos, how changed, in which order, how fast, and how it resumes."""

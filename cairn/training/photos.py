@@ -1,0 +1,109 @@
+"""Photos for training and embedding: read from shards, augmented with a seed of their own, batched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+from torchvision.transforms import v2
+
+from cairn.answering.preprocess import Preprocessing, normalise, prepare
+from cairn.params import Schedule
+from cairn.photos import decode
+from cairn.shards import ShardReader
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where a photo's bytes lie: a folder of shards, and the place in one of them."""
+
+    root: Path
+    shard: str
+    offset: int
+    size: int
+
+
+class Readers:
+    """One shard reader a folder, opened at first use, so that it can travel to a worker process."""
+
+    def __init__(self) -> None:
+        self._readers: dict[Path, ShardReader] = {}
+
+    def read(self, at: Location) -> bytes:
+        """The photo's bytes. Raises ShardError."""
+        return self._readers.setdefault(at.root, ShardReader(at.root)).read(at.shard, at.offset, at.size)
+
+
+class PlainPhotos(Dataset[Tensor]):
+    """Photos as they are embedded: float32 [3, size, size]."""
+
+    def __init__(self, locations: Sequence[Location], how: Preprocessing) -> None:
+        self.locations, self.how, self._readers = locations, how, Readers()
+
+    def __len__(self) -> int:
+        return len(self.locations)
+
+    def __getitem__(self, at: int) -> Tensor:
+        return torch.from_numpy(prepare(self._readers.read(self.locations[at]), self.how))
+
+
+class AugmentedPhotos(Dataset[tuple[Tensor, int]]):
+    """Photos as they are trained on, each changed by a seed made of (seed, epoch, position): any number of workers
+    gives the same pixels.
+    """
+
+    def __init__(
+        self, locations: Sequence[Location], classes: Sequence[int], how: Preprocessing, schedule: Schedule, seed: int
+    ) -> None:
+        self.locations, self.classes, self.how, self.seed = locations, classes, how, seed
+        self.epoch = 0
+        self._readers = Readers()
+        jitter = schedule.colour_jitter
+        self._change = v2.Compose(
+            [
+                v2.RandomResizedCrop(
+                    how.size, scale=(schedule.min_crop, 1), ratio=(0.7, 1.4), interpolation=v2.InterpolationMode.BICUBIC
+                ),
+                v2.RandomHorizontalFlip(),
+                v2.ColorJitter(jitter, jitter, jitter, jitter / 10),
+            ]
+        )
+        self._erase = v2.RandomErasing(schedule.erase)
+
+    def __len__(self) -> int:
+        return len(self.locations)
+
+    def __getitem__(self, at: int) -> tuple[Tensor, int]:
+        image = decode(self._readers.read(self.locations[at]), self.how.short_side, self.how.max_megapixels)
+        seed = int(np.random.SeedSequence((self.seed, self.epoch, at)).generate_state(1)[0])
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            pixels = torch.from_numpy(normalise(self._change(image), self.how))
+            return self._erase(pixels), self.classes[at]
+
+
+class ShuffledOnce(Sampler[int]):
+    """A new order each epoch, from (seed, epoch) alone."""
+
+    def __init__(self, length: int, seed: int) -> None:
+        self.length, self.seed, self.epoch = length, seed, 0
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(np.random.default_rng((self.seed, self.epoch)).permutation(self.length).tolist())
+
+
+def plain_batches(
+    locations: Sequence[Location], how: Preprocessing, batch_size: int, workers: int
+) -> DataLoader[Tensor]:
+    """Batches float32 [batch, 3, size, size] in the order given."""
+    return DataLoader(
+        PlainPhotos(locations, how), batch_size, num_workers=workers, prefetch_factor=2 if workers else None
+    )

@@ -1,0 +1,53 @@
+"""Where training starts from pretrained features: a whitened neck and class means, so that the first step already sees
+embeddings as good as the backbone's own.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from cairn.losses.arcface import ArcFace
+
+WHITENING = 0.25  # 0.5 would whiten wholly and lift noise; 0 leaves the few strong directions in charge
+
+
+@torch.no_grad()
+def start_neck(neck: nn.Module, features: NDArray[np.float32]) -> None:
+    """Set a linear neck to the principal components of `features` [photos, width], each scaled by its variance to the
+    power -WHITENING (Jegou and Chum 2012, with a softer power). A neck of another kind is left alone.
+
+    Components beyond what the photos span keep their random start.
+    """
+    if not isinstance(neck, nn.Sequential):
+        return
+    linear, norm = neck[0], neck[1]
+    if not (isinstance(linear, nn.Linear) and isinstance(norm, nn.BatchNorm1d)):
+        raise TypeError(f"a linear neck is Linear and BatchNorm1d, not {neck}")
+    mean = features.mean(axis=0, dtype=np.float64)
+    _, singular, components = np.linalg.svd(features - mean, full_matrices=False)
+    variances = singular**2 / len(features)
+    kept = min(linear.out_features, int((variances > variances[0] * 1e-6).sum()))
+    scaled = components[:kept] * variances[:kept, None] ** -WHITENING
+    linear.weight[:kept] = torch.from_numpy(_signed(scaled)).float()
+    projected = torch.from_numpy(features).float() @ linear.weight.T
+    norm.running_mean.copy_(projected.mean(dim=0))
+    norm.running_var.copy_(projected.var(dim=0))
+    # The norm divides by the deviation; its weight gives the scale back, so that it starts as a mere shift.
+    norm.weight.copy_((norm.running_var + norm.eps).sqrt())
+
+
+def _signed(components: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Each row with its largest entry positive: a decomposition leaves the sign open."""
+    largest = np.abs(components).argmax(axis=1)
+    signs: NDArray[np.float64] = np.sign(components[np.arange(len(components)), largest])[:, None]
+    return components * signs
+
+
+@torch.no_grad()
+def start_head(head: ArcFace, embeddings: torch.Tensor, classes: NDArray[np.int64]) -> None:
+    """Set each class's weight to the mean of its unit vectors `embeddings` [photos, dimensions]."""
+    sums = torch.zeros_like(head.weight).index_add_(0, torch.from_numpy(classes), embeddings)
+    head.weight.copy_(nn.functional.normalize(sums, dim=1))

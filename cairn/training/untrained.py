@@ -1,0 +1,30 @@
+"""The plain way that every result is compared with: the backbone as it comes, pooled, no neck and no training."""
+
+from __future__ import annotations
+
+import torch
+
+from cairn.networks.embedder import Embedder, make_embedder
+from cairn.params import Params
+
+
+def untrained(params: Params) -> Embedder:
+    """The network of train.backbone and train.weights without a neck, in eval mode."""
+    torch.manual_seed(params.seed)
+    return new_embedder(params, neck="none").eval()
+
+
+def new_embedder(params: Params, neck: str) -> Embedder:
+    """An embedder as the params say, before any training, with the neck named."""
+    train, clean = params.train, params.clean
+    return make_embedder(
+        train.backbone,
+        train.weights,
+        train.pooling,
+        neck,
+        train.dimensions,
+        train.schedule.image_size,
+        clean.short_side,
+        clean.max_megapixels,
+        train.fit,
+    )

@@ -1,0 +1,68 @@
+"""The embedder: unit vectors, saved and loaded to the same vectors, weights from files, clear refusals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from cairn.networks.backbones import BackboneError, default_size, make_backbone
+from cairn.networks.embedder import Embedder, load_embedder, make_embedder, save_embedder
+
+CNN = "test_resnet"
+TRANSFORMER = "test_vit"
+
+
+def small(backbone: str, neck: str = "linear", dimensions: int | None = 16, size: int | None = 64) -> Embedder:
+    torch.manual_seed(0)
+    return make_embedder(backbone, "none", "auto", neck, dimensions, size, 256, 50.0, "centre").eval()
+
+
+@pytest.mark.parametrize("backbone", [CNN, TRANSFORMER])
+@pytest.mark.parametrize("neck", ["none", "linear"])
+def test_unit_vectors_that_survive_saving(tmp_path: Path, backbone: str, neck: str) -> None:
+    embedder = small(backbone, neck)
+    images = torch.randn(3, 3, 64, 64)
+    vectors = embedder(images)
+    assert vectors.shape == (3, embedder.config.dimensions)
+    torch.testing.assert_close(vectors.norm(dim=1), torch.ones(3))
+    save_embedder(embedder, tmp_path)
+    assert torch.equal(load_embedder(tmp_path)(images), vectors)
+
+
+def test_auto_pooling_follows_the_features() -> None:
+    assert small(CNN).config.pooling == "gem"
+    assert small(TRANSFORMER).config.pooling == "class_mean"
+
+
+def test_saving_twice_gives_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        save_embedder(small(CNN), tmp_path / name)
+    for file in ("model.safetensors", "config.json"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_weights_from_a_file_are_the_backbones_own(tmp_path: Path, dtype: torch.dtype) -> None:
+    torch.manual_seed(3)
+    model = timm.create_model(CNN, pretrained=False)
+    file = tmp_path / "w.safetensors"
+    save_file({k: v.to(dtype) if v.is_floating_point() else v for k, v in model.state_dict().items()}, file)
+    loaded = make_backbone(CNN, str(file), default_size(CNN))
+    for name, value in loaded.state_dict().items():
+        torch.testing.assert_close(value, model.state_dict()[name].to(dtype).to(value.dtype))
+
+
+def test_refusals_name_what_was_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(BackboneError, match="resnet_of_mine"):
+        make_backbone("resnet_of_mine", "none", 64)
+    with pytest.raises(BackboneError, match=r"absent\.safetensors"):
+        make_backbone(CNN, str(tmp_path / "absent.safetensors"), 160)
+    save_file({"stem.weight": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(BackboneError, match="of another network"):
+        make_backbone(CNN, str(tmp_path / "other.safetensors"), 160)
+    with pytest.raises(FileNotFoundError, match="dvc repro train"):
+        load_embedder(tmp_path)

@@ -1,0 +1,121 @@
+"""A tiny but whole model repository: the tracked models beside a small network, index, names and rule; photos for it.
+
+The network averages a photo over a 3 x 3 grid and turns the 27 numbers into a unit vector of 32 by a fixed matrix, so
+that photos of like colours are near each other.
+"""
+
+from __future__ import annotations
+
+import io
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import onnx
+import pyarrow as pa
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+from cairn.answering.preprocess import Preprocessing, prepare
+from cairn.files import write_json, write_table
+from cairn.manifest import as_number, image_id_of, write_landmarks
+from cairn.retrieval.answer import AnswerRule
+from cairn.retrieval.index import ENTRIES_FILE, INDEX_FILE, build_index, write_index
+
+ROOT = Path(__file__).parents[2]
+SERVER_ENV = ROOT / ".venv-server"
+SIDE = 48
+DIMENSIONS = 32
+NAMES = {3: "Tour Eiffel", 5: "Château d'Eau", 8: "東京タワー"}
+PHOTOS_EACH = 6
+
+PREPROCESSING = Preprocessing(
+    size=SIDE,
+    mean=(0.5, 0.5, 0.5),
+    std=(0.25, 0.25, 0.25),
+    interpolation="bilinear",
+    fit="squash",
+    short_side=256,
+    max_megapixels=4,
+)
+RULE = AnswerRule(answer="vote", neighbours=12, vote_neighbours=5, vote_power=8, threshold=4.0)
+
+
+class Tiny(NamedTuple):
+    """The repository, and queries with what they show."""
+
+    repository: Path
+    known: dict[int, bytes]  # a photo of each landmark that is not in the index
+    unknown: bytes  # a photo that shows no landmark
+
+
+def build_tiny(folder: Path) -> Tiny:
+    """Copy triton_repo below `folder` and put beside the models what the export stage would."""
+    repository = folder / "triton_repo"
+    exported = ("*.onnx", "*.data", "*.plan", "*.json", "*.parquet", "*.faiss", "__pycache__")
+    shutil.copytree(ROOT / "triton_repo", repository, ignore=shutil.ignore_patterns(*exported))
+    write_json(repository / "preprocess" / "1" / "preprocess.json", PREPROCESSING.model_dump())
+    onnx.save(_network(), repository / "embed" / "1" / "model.onnx")
+    _write_index(repository / "retrieve" / "1", repository / "embed" / "1" / "model.onnx")
+    write_json(repository / "retrieve" / "1" / "answer.json", RULE.model_dump())
+    rng = np.random.default_rng(99)
+    known = {landmark: photo(landmark, rng) for landmark in NAMES}
+    return Tiny(repository, known, photo(None, rng))
+
+
+def photo(landmark: int | None, rng: np.random.Generator, width: int = 90, height: int = 70) -> bytes:
+    """A noisy PNG whose 3 x 3 coloured fields are the landmark's own; without a landmark, the photo's own."""
+    fields = (rng if landmark is None else np.random.default_rng(landmark)).integers(0, 256, (3, 3, 3))
+    image = Image.fromarray(fields.astype(np.uint8)).resize((width, height), Image.Resampling.NEAREST)
+    noise = rng.normal(0, 12, (height, width, 3))
+    noisy = np.clip(np.asarray(image) + noise, 0, 255).astype(np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(noisy).save(out, format="PNG")
+    return out.getvalue()
+
+
+def _network() -> onnx.ModelProto:
+    """`image` float32 [batch, 3, SIDE, SIDE] -> `embedding` float32 [batch, DIMENSIONS], unit vectors."""
+    matrix = np.random.default_rng(7).normal(size=(27, DIMENSIONS)).astype(np.float32)
+    field = SIDE // 3
+    nodes = [
+        helper.make_node("AveragePool", ["image"], ["fields"], kernel_shape=[field, field], strides=[field, field]),
+        helper.make_node("Flatten", ["fields"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "matrix"], ["product"]),
+        helper.make_node("LpNormalization", ["product"], ["embedding"], axis=1, p=2),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, SIDE, SIDE])],
+        [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["batch", DIMENSIONS])],
+        [numpy_helper.from_array(matrix, "matrix")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.checker.check_model(model)
+    return model
+
+
+def _write_index(folder: Path, network: Path) -> None:
+    rng = np.random.default_rng(1)
+    shown = [landmark for landmark in NAMES for _ in range(PHOTOS_EACH)]
+    rows = sorted((image_id_of(f"{landmark}/{i}"), landmark) for i, landmark in enumerate(shown))
+    vectors = embed_offline(network, [photo(landmark, rng) for _, landmark in rows])
+    ids = np.array([as_number(image_id) for image_id, _ in rows])
+    write_index(build_index(vectors, ids, "Flat", None), folder / INDEX_FILE)
+    columns = {"image_id": [image_id for image_id, _ in rows], "landmark_id": [landmark for _, landmark in rows]}
+    write_table(folder / ENTRIES_FILE, pa.table(columns))
+    table = {"landmark_id": list(NAMES), "name": list(NAMES.values()), "category": [None] * len(NAMES)}
+    write_landmarks(folder, pa.table(table))
+
+
+def embed_offline(network: Path, photos: list[bytes]) -> NDArray[np.float32]:
+    """The embeddings without a server, float32 [photos, DIMENSIONS]."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(network), providers=["CPUExecutionProvider"])
+    images = np.stack([prepare(content, PREPROCESSING) for content in photos])
+    (embeddings,) = session.run(["embedding"], {"image": images})
+    return np.asarray(embeddings)

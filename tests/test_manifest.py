@@ -1,0 +1,61 @@
+"""The manifest: ids there and back, order, and what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cairn.manifest import IMAGES, ManifestError, as_image_id, as_number, image_id_of, read_images, write_images
+
+
+def row(image_id: str, landmark_id: int | None = 1) -> dict[str, object]:
+    return {
+        "image_id": image_id,
+        "shard": "shard_00000.tar",
+        "offset": 512,
+        "size": 10,
+        "landmark_id": landmark_id,
+        "source_name": f"x/{image_id}.jpg",
+        "author": None,
+        "licence": None,
+    }
+
+
+@given(st.integers(0, 2**64 - 1))
+def test_an_image_id_survives_as_a_number(value: int) -> None:
+    image_id = f"{value:016x}"
+    assert as_image_id(as_number(image_id)) == image_id
+    assert -(2**63) <= as_number(image_id) < 2**63
+
+
+def test_known_ids() -> None:
+    assert as_number("ffffffffffffffff") == -1
+    assert as_number("000000000000000a") == 10
+    # The first 8 bytes of the published SHA-256 of "abc".
+    assert image_id_of("abc") == "ba7816bf8f01cfea"
+
+
+def test_rows_are_sorted_and_the_bytes_do_not_depend_on_their_order(tmp_path: Path) -> None:
+    rows = [row("000000000000000b"), row("000000000000000a", None)]
+    for name, given_rows in (("one", rows), ("two", rows[::-1])):
+        write_images(tmp_path / name, pa.Table.from_pylist(given_rows, schema=IMAGES))
+    assert read_images(tmp_path / "one")["image_id"].to_pylist() == ["000000000000000a", "000000000000000b"]
+    one, two = ((tmp_path / name / "images.parquet").read_bytes() for name in ("one", "two"))
+    assert one == two
+
+
+def test_what_is_refused(tmp_path: Path) -> None:
+    twice = pa.Table.from_pylist([row("000000000000000a")] * 2, schema=IMAGES)
+    with pytest.raises(ManifestError, match="000000000000000a comes twice"):
+        write_images(tmp_path, twice)
+    with pytest.raises(ManifestError, match=r"missing \['licence'\]"):
+        write_images(tmp_path, twice.drop_columns(["licence"]))
+    with pytest.raises(ManifestError, match="dvc repro"):
+        read_images(tmp_path / "nowhere")
+    (tmp_path / "images.parquet").write_text("not parquet")
+    with pytest.raises(ManifestError, match="not a parquet file"):
+        read_images(tmp_path)

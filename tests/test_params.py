@@ -1,0 +1,68 @@
+"""The door of the params: what is in the project passes, what cannot be is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cairn.composing import compose
+from cairn.params import ParamsError, load_params
+
+ROOT = Path(__file__).parents[1]
+
+
+def changed(tmp_path: Path, name: str, value: Any) -> Path:
+    content = yaml.safe_load((ROOT / "params.yaml").read_text())
+    block = content
+    *path, last = name.split(".")
+    for part in path:
+        block = block[part]
+    block[last] = value
+    file = tmp_path / "params.yaml"
+    file.write_text(yaml.safe_dump(content))
+    return file
+
+
+def test_params_yaml_is_what_conf_composes(tmp_path: Path) -> None:
+    compose(ROOT, tmp_path / "params.yaml")
+    assert (tmp_path / "params.yaml").read_text() == (ROOT / "params.yaml").read_text()
+
+
+@pytest.mark.parametrize("preset", sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml")))
+def test_every_preset_passes(tmp_path: Path, preset: str) -> None:
+    compose(ROOT, tmp_path / "params.yaml", [f"experiment={preset}"])
+    load_params(tmp_path / "params.yaml")
+
+
+def test_the_duplicate_finder_follows_the_given_weights(tmp_path: Path) -> None:
+    compose(ROOT, tmp_path / "params.yaml", ["train.weights=given.safetensors"])
+    assert load_params(tmp_path / "params.yaml").clean.near_duplicates.weights == "given.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("train.epoks", 3, "train.epoks = 3: no such param"),
+        ("fetch.shard_mb", -1, "fetch.shard_mb = -1: Input should be greater than 0"),
+        ("clean.max_aspect", "wide", "clean.max_aspect = 'wide'"),
+        ("fetch.source", "web", "'synthetic', 'folder' or 'gldv2'"),
+        ("split.ratios.test", 0.9, "must be 1, not 1.7"),
+        ("fetch.gldv2.last_shard", -1, "fetch.gldv2.last_shard = -1"),
+        ("seed", None, "seed = None"),
+    ],
+)
+def test_what_cannot_be_is_named(tmp_path: Path, name: str, value: Any, said: str) -> None:
+    with pytest.raises(ParamsError) as caught:
+        load_params(changed(tmp_path, name, value))
+    assert said in str(caught.value)
+
+
+def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match="no such file"):
+        load_params(tmp_path / "params.yaml")
+    (tmp_path / "params.yaml").write_text("a: [")
+    with pytest.raises(ParamsError, match="not YAML"):
+        load_params(tmp_path / "params.yaml")

@@ -1,0 +1,69 @@
+"""Tar shards: the same bytes every time, and what is read by offset is what was written."""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cairn.shards import ShardError, ShardReader, index_shard, write_shards
+
+CONTENTS = st.lists(st.binary(max_size=1500), min_size=1, max_size=12)
+
+
+@given(contents=CONTENTS, shard_bytes=st.integers(1, 6000))
+def test_every_file_is_read_back_from_where_it_was_said_to_lie(
+    tmp_path_factory: pytest.TempPathFactory, contents: list[bytes], shard_bytes: int
+) -> None:
+    folder = tmp_path_factory.mktemp("shards")
+    files = [(f"{number:016x}", content) for number, content in enumerate(contents)]
+    members = list(write_shards(files, folder, shard_bytes))
+    with ShardReader(folder) as reader:
+        assert [reader.read(m.shard, m.offset, m.size) for m in members] == contents
+    indexed = [m for path in sorted(folder.iterdir()) for m in index_shard(path, folder)]
+    assert indexed == members
+
+
+def test_python_tarfile_reads_the_same_and_no_time_or_owner_is_kept(tmp_path: Path) -> None:
+    list(write_shards([("a", b"one"), ("b", b"two")], tmp_path, 10**6))
+    with tarfile.open(tmp_path / "shard_00000.tar") as tar:
+        assert [(i.name, i.mtime, i.uid, i.uname) for i in tar] == [("a", 0, 0, ""), ("b", 0, 0, "")]
+        content = tar.extractfile("b")
+        assert content is not None
+        assert content.read() == b"two"
+
+
+def test_a_shard_is_closed_once_it_is_full(tmp_path: Path) -> None:
+    members = list(write_shards([(str(i), bytes(1000)) for i in range(4)], tmp_path, 3000))
+    assert [m.shard for m in members] == ["shard_00000.tar"] * 2 + ["shard_00001.tar"] * 2
+
+
+def test_a_cut_tar_is_refused_by_name(tmp_path: Path) -> None:
+    list(write_shards([("a", bytes(5000))], tmp_path, 10**6))
+    path = tmp_path / "shard_00000.tar"
+    path.write_bytes(path.read_bytes()[:3000])
+    with pytest.raises(ShardError, match=r"shard_00000\.tar"):
+        index_shard(path, tmp_path)
+
+
+def test_links_in_a_tar_are_passed_over(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        link = tarfile.TarInfo("evil")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        tar.addfile(link)
+    assert index_shard(tmp_path / "x.tar", tmp_path) == []
+
+
+def test_a_reader_refuses_what_lies_outside_or_beyond(tmp_path: Path) -> None:
+    list(write_shards([("a", b"abc")], tmp_path / "in", 10**6))
+    (tmp_path / "secret").write_bytes(b"secret")
+    with ShardReader(tmp_path / "in") as reader:
+        with pytest.raises(ShardError, match="outside"):
+            reader.read("../secret", 0, 3)
+        with pytest.raises(ShardError, match="wanted"):
+            reader.read("shard_00000.tar", 10**6, 3)
+        with pytest.raises(ShardError, match="dvc"):
+            reader.read("shard_00009.tar", 0, 3)

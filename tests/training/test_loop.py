@@ -1,0 +1,121 @@
+"""Training on made photos: it learns, it repeats to the byte, and a run that was cut off ends the same."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cairn.networks.embedder import Embedder, make_embedder
+from cairn.params import Schedule, TrainParams, load_params
+from cairn.training.loop import Photos, Trained, train
+from cairn.training.photos import AugmentedPhotos, Location, ShuffledOnce
+
+ROOT = Path(__file__).parents[2]
+HUES = [(200, 30, 30), (30, 200, 30), (30, 30, 200)]
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Photos:
+    """Three classes that differ in colour, with noise."""
+    folder = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    places, classes = [], []
+    for number in range(24):
+        pixels = np.clip(rng.normal(HUES[number % 3], 40, (40, 40, 3)), 0, 255).astype(np.uint8)
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "PNG")
+        (folder / f"{number}.png").write_bytes(buffer.getvalue())
+        places.append(Location(folder, f"{number}.png", 0, len(buffer.getvalue())))
+        classes.append(number % 3)
+    return Photos(places, np.array(classes))
+
+
+def settings(epochs: int, workers: int = 0) -> TrainParams:
+    params = load_params(ROOT / "params.yaml").train
+    schedule = params.scratch.model_copy(
+        update={"epochs": epochs, "batch_size": 8, "image_size": 32, "warmup_epochs": 0.5}
+    )
+    return params.model_copy(update={"scratch": schedule, "workers": workers, "patience": 50, "dimensions": 8})
+
+
+def fresh() -> Embedder:
+    torch.manual_seed(0)
+    return make_embedder("test_resnet", "none", "auto", "linear", 8, 32, 64, 10.0, "centre")
+
+
+def fit(photos: Photos, keep: Path, params: TrainParams) -> Trained:
+    torch.set_num_threads(1)
+    keep.mkdir(exist_ok=True)
+    return train(fresh(), photos, photos, params, "fp32", 5, keep, lambda row: None)
+
+
+def equal(a: Embedder, b: Embedder) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+def test_it_learns_and_repeats_with_any_number_of_workers(tmp_path: Path, photos: Photos) -> None:
+    one = fit(photos, tmp_path / "one", settings(8))
+    two = fit(photos, tmp_path / "two", settings(8, workers=2))
+    assert equal(one.embedder, two.embedder)
+    assert one.history == two.history
+    assert one.history[-1]["train_loss"] < one.history[0]["train_loss"] / 2
+    assert one.history[one.best_epoch - 1]["validation_accuracy"] == 1.0
+
+
+class Cut(Exception):
+    """Ends a run in the middle of an epoch."""
+
+
+def test_a_run_that_was_cut_off_goes_on_to_the_same_bytes(
+    tmp_path: Path, photos: Photos, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = fit(photos, tmp_path / "whole", settings(4))
+    given = AugmentedPhotos.__getitem__
+
+    def cut(self: AugmentedPhotos, at: int) -> tuple[torch.Tensor, int]:
+        if self.epoch == 2 and at == 7:
+            raise Cut
+        return given(self, at)
+
+    with monkeypatch.context() as patch, pytest.raises(Cut):
+        patch.setattr(AugmentedPhotos, "__getitem__", cut)
+        fit(photos, tmp_path / "cut", settings(4))
+    resumed = fit(photos, tmp_path / "cut", settings(4))
+    assert equal(resumed.embedder, whole.embedder)
+    assert resumed.history == whole.history
+
+
+def test_training_stops_when_it_no_longer_gets_better(tmp_path: Path, photos: Photos) -> None:
+    patient = settings(12).model_copy(update={"patience": 2})
+    trained = fit(photos, tmp_path / "keep", patient)
+    scores = [row["validation_gap"] for row in trained.history]
+    assert len(scores) == min(12, scores.index(max(scores)) + 1 + 2)
+    assert trained.best_epoch == scores.index(max(scores)) + 1
+
+
+def test_augmentation_depends_on_seed_epoch_and_position_alone(photos: Photos) -> None:
+    how = fresh().config.preprocessing
+    schedule: Schedule = settings(1).scratch
+
+    def pixels(seed: int, epoch: int, at: int) -> torch.Tensor:
+        data = AugmentedPhotos(photos.locations, photos.classes.tolist(), how, schedule, seed)
+        data.epoch = epoch
+        torch.manual_seed(np.random.default_rng().integers(1000).item())
+        return data[at][0]
+
+    assert torch.equal(pixels(1, 0, 0), pixels(1, 0, 0))
+    for other in ((2, 0, 0), (1, 1, 0)):
+        assert not torch.equal(pixels(1, 0, 0), pixels(*other))
+
+
+def test_the_order_is_a_new_permutation_each_epoch() -> None:
+    order = ShuffledOnce(50, seed=3)
+    first = list(order)
+    order.epoch = 1
+    assert sorted(first) == sorted(order) == list(range(50))
+    assert first != list(order)

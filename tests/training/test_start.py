@@ -1,0 +1,44 @@
+"""The start from pretrained features: a whitened neck and class means, each recomputed in numpy."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from cairn.losses.arcface import ArcFace
+from cairn.networks.embedder import make_neck
+from cairn.training.start import WHITENING, start_head, start_neck
+
+FEATURES = (np.random.default_rng(0).normal(size=(400, 6)) * [5, 3, 2, 1, 0.5, 0.2] + 4).astype(np.float32)
+
+
+def test_the_neck_gives_centred_uncorrelated_dimensions_of_softened_variance() -> None:
+    neck = make_neck("linear", 6, 4).eval()
+    start_neck(neck, FEATURES)
+    out = neck(torch.from_numpy(FEATURES)).detach().numpy()
+    variances = np.sort(np.linalg.eigvalsh(np.cov(FEATURES.T, bias=True)))[::-1][:4]
+    np.testing.assert_allclose(out.mean(axis=0), 0, atol=1e-3)
+    np.testing.assert_allclose(
+        np.cov(out.T, bias=True), np.diag(variances ** (1 - 2 * WHITENING)), rtol=0.02, atol=0.02
+    )
+
+
+def test_more_dimensions_than_the_features_span_are_left_as_they_were() -> None:
+    neck = make_neck("linear", 6, 5).eval()
+    assert isinstance(neck, nn.Sequential)
+    flat = FEATURES.copy()
+    flat[:, 2:] = 1
+    before = neck[0].weight[2:].clone()
+    start_neck(neck, flat)
+    assert torch.equal(neck[0].weight[2:], before)
+
+
+def test_the_head_starts_at_the_class_means() -> None:
+    embeddings = nn.functional.normalize(torch.randn(9, 4, generator=torch.Generator().manual_seed(0)), dim=1)
+    classes = np.array([0, 1, 2] * 3)
+    head = ArcFace(4, 3, 30.0, 0.3)
+    start_head(head, embeddings, classes)
+    for number in range(3):
+        mean = embeddings.numpy()[classes == number].mean(axis=0)
+        np.testing.assert_allclose(head.weight[number].detach().numpy(), mean / np.linalg.norm(mean), rtol=1e-5)
