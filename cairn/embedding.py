@@ -46,10 +46,13 @@ def embed_shards(
     return written
 
 
-def embed(embedder: Embedder, places: Sequence[Location], batch_size: int) -> NDArray[np.float32]:
-    """Unit vectors float32 [photos, dimensions] of the photos at `places`."""
+def embed(
+    embedder: Embedder, places: Sequence[Location], batch_size: int, what: str | None = None
+) -> NDArray[np.float32]:
+    """Unit vectors float32 [photos, dimensions] of the photos at `places`; `what`, if given, names a progress bar."""
     loader = plain_batches(places, embedder.config.preprocessing, batch_size, 0)
-    return torch.cat([embed_batch(embedder, batch) for batch in loader]).numpy()
+    batches = progress(loader, what, unit="batch") if what else loader
+    return torch.cat([embed_batch(embedder, batch) for batch in batches]).numpy()
 
 
 def read_embeddings(folder: Path, shards: Sequence[str]) -> NDArray[np.float32]:

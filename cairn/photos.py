@@ -6,7 +6,7 @@ import io
 import warnings
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError, UnidentifiedImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")  # MPO opens as JPEG; Pillow has no other opener
 
@@ -38,7 +38,7 @@ def decode(content: bytes, short_side: int, max_megapixels: float) -> Image.Imag
                 upright = ImageOps.exif_transpose(image)
     except DecodeError:
         raise
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise DecodeError(f"not an image of a known format ({', '.join(FORMATS)})") from error
     except Exception as error:
         raise DecodeError(f"broken image: {type(error).__name__}: {error}") from error

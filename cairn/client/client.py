@@ -136,11 +136,11 @@ class Client:
     def _unavailable(self, error: InferenceServerException) -> ServerUnavailable:
         if error.status() == "StatusCode.UNAVAILABLE":
             return ServerUnavailable(
-                f"{self._address}: no server answers there; start one with `make serve`, or name another with --server"
+                f"{self._address}: no server answers there; start one with `make serve`, or give another address"
             )
         if error.status() == "StatusCode.DEADLINE_EXCEEDED":
             return ServerUnavailable(
-                f"{self._address}: no answer within {self._timeout_s:g} s; a longer --timeout helps"
+                f"{self._address}: no answer within {self._timeout_s:g} s; allow more time if the server is only slow"
             )
         return ServerUnavailable(f"{self._address}: {_reason(error)} ({error.status()})")
 

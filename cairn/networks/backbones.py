@@ -10,6 +10,9 @@ import torch
 from torch import nn
 
 
+PROBE_SEED = 0x5EED_CA1C  # of no meaning, and unlike any that weights were made with
+
+
 class BackboneError(ValueError):
     """A backbone or weights that cannot be had."""
 
@@ -52,7 +55,7 @@ def make_backbone(name: str, weights: str, image_size: int, classes: int = 0) ->
     if weights != "hub":
         if not Path(weights).is_file():
             raise BackboneError(f"weights {weights!r}: no such file; give a .safetensors or .pth file, hub, or none")
-        arguments["pretrained_cfg_overlay"] = {"file": weights}
+        arguments["pretrained_cfg_overlay"] = {"file": weights, **({"num_classes": classes} if classes else {})}
     plain = {key: value for key, value in arguments.items() if key != "pretrained_cfg_overlay"}
     try:
         fresh = _seeded(name, pretrained=False, **plain)
@@ -69,7 +72,7 @@ def make_backbone(name: str, weights: str, image_size: int, classes: int = 0) ->
 
 def _seeded(name: str, **arguments: Any) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.manual_seed(PROBE_SEED)
         return timm.create_model(name, **arguments)  # type: ignore[no-any-return]
 
 

@@ -19,7 +19,7 @@ class OnnxEmbedder:
     """The exported network."""
 
     def __init__(self, folder: Path) -> None:
-        """Raises FileNotFoundError if model.onnx is missing, ValueError if its tensors are not `image` and `embedding`."""
+        """Raises FileNotFoundError if model.onnx is missing, ValueError if its tensors have other names."""
         path = folder / MODEL_FILE
         if not path.exists():
             raise FileNotFoundError(f"{path}: no such file; run `make repro`")

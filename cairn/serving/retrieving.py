@@ -44,7 +44,7 @@ class Retriever:
 
         landmark_id int64 [n, 1], NONE where the photo shows none; landmark bytes [n, 1], empty where none;
         score float32 [n, 1]; neighbours bytes [n, k], image ids, empty behind the last one found;
-        neighbour_scores float32 [n, k]; neighbour_landmark_ids int64 [n, k]. k is SHOWN or less.
+        neighbour_scores float32 [n, k]; neighbour_landmark_ids int64 [n, k]. k is SHOWN, or less if the rule has less.
 
         Raises ValueError if the vectors are not as long as the index's.
         """
@@ -69,15 +69,11 @@ class Retriever:
 
 def _shown(found: Neighbours) -> dict[str, NDArray[Any]]:
     """The first SHOWN neighbours of each query."""
-    numbers, landmarks, scores = (a[:, :SHOWN] for a in (found.image_ids, found.landmark_ids, found.scores))
-    there = landmarks != NONE
-    ids = [
-        as_image_id(i) if known else ""
-        for i, known in zip(numbers.ravel().tolist(), there.ravel().tolist(), strict=True)
-    ]
+    numbers, landmarks = found.image_ids[:, :SHOWN], found.landmark_ids[:, :SHOWN]
+    ids = [as_image_id(int(number)) for number in numbers.ravel()]
     return {
-        "neighbours": _as_bytes(ids).reshape(numbers.shape),
-        "neighbour_scores": np.maximum(scores, NO_SCORE),
+        "neighbours": np.where(landmarks == NONE, b"", _as_bytes(ids).reshape(numbers.shape)),
+        "neighbour_scores": np.maximum(found.scores[:, :SHOWN], NO_SCORE),
         "neighbour_landmark_ids": np.ascontiguousarray(landmarks),
     }
 

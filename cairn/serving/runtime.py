@@ -8,8 +8,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
-from cairn.files import discard
-
 EXPORTED = {
     "preprocess": ("preprocess.json",),
     "embed": ("model.onnx",),
@@ -104,8 +102,10 @@ def check_repository(repository: Path) -> None:
 def lay_out(repository: Path, env: ServerEnv, folder: Path) -> Layout:
     """Lay out `folder`, over an earlier layout: models linked, their configs naming `env`, programs executable."""
     binary, models, backends = folder / env.binary.name, folder / "models", folder / "backends"
-    for old in (binary, models, backends):
-        discard(old)
+    binary.unlink(missing_ok=True)
+    for old in (models, backends):
+        if old.exists():
+            shutil.rmtree(old)
     for source in sorted(path for path in repository.iterdir() if (path / "config.pbtxt").exists()):
         _lay_out_model(source.absolute(), models / source.name, env)
     backend = backends / "python"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import os
+import re
 import secrets
 import signal
 import socket
@@ -28,6 +29,7 @@ CLOSED = "shared-memory,model-repository,trace"  # protocols no client needs, an
 EXIT_S = 10  # for requests under way when the server is told to stop
 STARTUP_S = 120.0
 SHARED_MEMORY = Path("/dev/shm")
+LIBC = ctypes.CDLL(None)  # opened here: the forked child should do as little as it can
 PR_SET_PDEATHSIG = 1
 
 
@@ -47,6 +49,11 @@ class Server(NamedTuple):
     log: Path
 
 
+def default_server_env() -> Path:
+    """Where the server's virtual environment is: CAIRN_SERVER_ENV, or `.venv-server` in the project's root."""
+    return Path(os.environ.get(ENV_VARIABLE) or ROOT / ".venv-server")
+
+
 @contextmanager
 def running_server(repository: Path, env: Path, timeout_s: float = STARTUP_S) -> Iterator[str]:
     """Serve `repository` on free loopback ports while the block runs; gives the gRPC address, host:port.
@@ -54,9 +61,11 @@ def running_server(repository: Path, env: Path, timeout_s: float = STARTUP_S) ->
     `env` is the server's virtual environment. Raises ServerError if something is missing or the server does not
     become ready within `timeout_s` seconds.
     """
-    with tempfile.TemporaryDirectory(prefix="cairn-serve-") as folder:
-        with started(repository, env, Path(folder) / "serve", free_ports(), LOOPBACK, timeout_s) as server:
-            yield server.address
+    with (
+        tempfile.TemporaryDirectory(prefix="cairn-serve-") as folder,
+        started(repository, env, Path(folder), free_ports(), LOOPBACK, timeout_s) as server,
+    ):
+        yield server.address
 
 
 def free_ports() -> Ports:
@@ -72,7 +81,7 @@ def free_ports() -> Ports:
 def started(
     repository: Path, env: Path, folder: Path, ports: Ports, host: str, timeout_s: float = STARTUP_S
 ) -> Iterator[Server]:
-    """Serve `repository` from `folder`, which is laid out anew and keeps the log; stop when the block ends, however it ends.
+    """Serve `repository` while the block runs, from `folder`, which is laid out anew and keeps the log.
 
     Raises ServerError as running_server does, and if a port is taken.
     """
@@ -90,7 +99,7 @@ def started(
             stdout=file,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=_end_with_parent,
+            preexec_fn=_end_with_parent,  # noqa: PLW1509 - makes one system call
         )
     try:
         _wait_until_ready(process, LOOPBACK if host == "0.0.0.0" else host, ports.http, log, timeout_s)
@@ -103,7 +112,7 @@ def started(
 
 def _end_with_parent() -> None:
     """Have the kernel stop the server if the launcher is killed; the server then ends its models' processes."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _check_ports(host: str, ports: Ports) -> None:
@@ -145,9 +154,9 @@ def _wait_until_ready(process: subprocess.Popen[bytes], host: str, port: int, lo
     end = time.monotonic() + timeout_s
     while not _ready(host, port):
         if process.poll() is not None:
-            raise ServerError(f"the server stopped with status {process.returncode}:\n{_last_lines(log)}")
+            raise ServerError(f"the server stopped with status {process.returncode}:\n{_complaints(log)}")
         if time.monotonic() > end:
-            raise ServerError(f"the server was not ready within {timeout_s:g} s:\n{_last_lines(log)}")
+            raise ServerError(f"the server was not ready within {timeout_s:g} s:\n{_complaints(log)}")
         time.sleep(0.2)
 
 
@@ -162,9 +171,11 @@ def _ready(host: str, port: int) -> bool:
         connection.close()
 
 
-def _last_lines(log: Path, count: int = 25) -> str:
+def _complaints(log: Path) -> str:
+    """The errors in Triton's log, whose lines begin with E and the date; its last lines where there are none."""
     lines = log.read_text(errors="replace").splitlines()
-    return "\n".join([*lines[-count:], f"(all of it: {log})"])
+    errors = [line for line in lines if re.match(r"E\d{4} |error: ", line) and "CudaDriverHelper" not in line]
+    return "\n".join([*(errors or lines[-20:]), f"(all of the log: {log})"])
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
@@ -191,7 +202,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"Triton serves {args.repository} at {server.address} (log: {server.log}); ask it with", flush=True)
             print(f"  cairn query --server {server.address} PHOTO...", flush=True)
             status = server.process.wait()
-            print(f"the server stopped with status {status}:\n{_last_lines(server.log)}", file=sys.stderr)
+            print(f"the server stopped with status {status}:\n{_complaints(server.log)}", file=sys.stderr)
             return 1
     except ServerError as error:
         print(error, file=sys.stderr)
@@ -213,10 +224,12 @@ def _parser() -> argparse.ArgumentParser:
         description="Serve the exported model with the real Triton server, on this machine's CPU, without a container.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    default_env = Path(os.environ.get(ENV_VARIABLE) or ROOT / ".venv-server")
     parser.add_argument("--repository", type=Path, default=ROOT / "triton_repo", help="the model repository")
     parser.add_argument(
-        "--server-env", type=Path, default=default_env, help=f"virtual environment of the server, or ${ENV_VARIABLE}"
+        "--server-env",
+        type=Path,
+        default=default_server_env(),
+        help=f"virtual environment of the server, or ${ENV_VARIABLE}",
     )
     parser.add_argument(
         "--folder", type=Path, default=ROOT / "build" / "serve", help="what the server runs from; keeps the log"

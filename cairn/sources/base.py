@@ -32,6 +32,8 @@ class Fetched(NamedTuple):
 
 
 class Source(Protocol):
+    """Where photos come from."""
+
     def fetch(self, out: Path, keep: Path) -> Fetched:
         """Write tar shards below `out`. `keep` is a folder that outlives a killed run: work to be resumed goes there.
 

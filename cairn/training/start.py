@@ -33,10 +33,10 @@ def start_neck(neck: nn.Module, features: NDArray[np.float32]) -> None:
     scaled = components[:kept] * variances[:kept, None] ** -WHITENING
     linear.weight[:kept] = torch.from_numpy(_signed(scaled)).float()
     projected = torch.from_numpy(features).float() @ linear.weight.T
-    norm.running_mean.copy_(projected.mean(dim=0))
-    norm.running_var.copy_(projected.var(dim=0))
+    variance = projected.var(dim=0)
     # The norm divides by the deviation; its weight gives the scale back, so that it starts as a mere shift.
-    norm.weight.copy_((norm.running_var + norm.eps).sqrt())
+    state = {"running_mean": projected.mean(dim=0), "running_var": variance, "weight": (variance + norm.eps).sqrt()}
+    norm.load_state_dict(norm.state_dict() | state)
 
 
 def _signed(components: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import onnx
+import onnxruntime
 import pyarrow as pa
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
@@ -25,7 +26,6 @@ from cairn.retrieval.answer import AnswerRule
 from cairn.retrieval.index import ENTRIES_FILE, INDEX_FILE, build_index, write_index
 
 ROOT = Path(__file__).parents[2]
-SERVER_ENV = ROOT / ".venv-server"
 SIDE = 48
 DIMENSIONS = 32
 NAMES = {3: "Tour Eiffel", 5: "Château d'Eau", 8: "東京タワー"}
@@ -113,8 +113,6 @@ def _write_index(folder: Path, network: Path) -> None:
 
 def embed_offline(network: Path, photos: list[bytes]) -> NDArray[np.float32]:
     """The embeddings without a server, float32 [photos, DIMENSIONS]."""
-    import onnxruntime
-
     session = onnxruntime.InferenceSession(str(network), providers=["CPUExecutionProvider"])
     images = np.stack([prepare(content, PREPROCESSING) for content in photos])
     (embeddings,) = session.run(["embedding"], {"image": images})

@@ -1,0 +1,105 @@
+"""One look at each photo: decoded once, measured, hashed, and brought down to the stored size where it is larger."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import NamedTuple
+
+import imagehash
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from PIL import Image
+
+from cairn.params import CleanParams
+from cairn.photos import DecodeError, decode, true_size
+from cairn.progress import progress
+from cairn.shards import ShardReader
+
+THUMBNAIL = 16  # pixels a side
+
+
+class Place(NamedTuple):
+    """A photo's id and where it lies."""
+
+    image_id: str
+    shard: str
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one look found. A photo that cannot be decoded has an `error` and nothing else.
+
+    pixels: SHA-256 of the upright RGB pixels at the stored size
+    perceptual_hash: 64 bits
+    thumbnail: grey, THUMBNAIL x THUMBNAIL, uint8
+    encoded: the resized photo as JPEG; none where the original bytes are kept
+    """
+
+    image_id: str
+    error: str = ""
+    width: int = 0
+    height: int = 0
+    pixels: str = ""
+    perceptual_hash: int = 0
+    thumbnail: bytes = b""
+    encoded: bytes | None = None
+
+
+def inspect(raw: Path, images: pa.Table, params: CleanParams) -> Iterator[Look]:
+    """Look at every photo of the manifest in its order, with params.workers processes."""
+    columns = (images[name].to_pylist() for name in ("image_id", "shard", "offset", "size"))
+    places = [Place(*row) for row in zip(*columns, strict=True)]
+    look = partial(look_at, raw, params)
+    if params.workers == 1:
+        yield from progress(map(look, places), "look at photos", len(places))
+        return
+    # A fresh process each: torch or FAISS threads of the parent do not survive a fork.
+    with get_context("forkserver").Pool(params.workers) as pool:
+        yield from progress(pool.imap(look, places, chunksize=16), "look at photos", len(places))
+
+
+def look_at(raw: Path, params: CleanParams, place: Place) -> Look:
+    """Read, decode and measure one photo."""
+    with ShardReader(raw) as reader:
+        content = reader.read(place.shard, place.offset, place.size)
+    try:
+        image = decode(content, params.short_side, params.max_megapixels)
+        width, height = true_size(content)
+    except DecodeError as error:
+        return Look(place.image_id, error=str(error))
+    grey = image.convert("L")
+    return Look(
+        place.image_id,
+        width=width,
+        height=height,
+        pixels=hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest(),
+        perceptual_hash=int(str(imagehash.phash(grey)), 16),
+        thumbnail=grey.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX).tobytes(),
+        encoded=as_jpeg(image, params.jpeg_quality) if min(width, height) > params.short_side else None,
+    )
+
+
+def as_jpeg(image: Image.Image, quality: int) -> bytes:
+    """RGB as JPEG without chroma subsampling and without metadata."""
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=quality, subsampling=0)
+    return buffer.getvalue()
+
+
+def thumbnails(looks: list[Look]) -> NDArray[np.float32]:
+    """Float32 [photos, THUMBNAIL^2], each of mean 0 and length 1; all zero for a photo of one grey."""
+    pixels = np.frombuffer(b"".join(look.thumbnail for look in looks), np.uint8).reshape(len(looks), -1)
+    centred = pixels - pixels.mean(axis=1, keepdims=True)
+    unit: NDArray[np.float32] = (centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-6)).astype(
+        np.float32
+    )
+    return unit

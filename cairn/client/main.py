@@ -1,0 +1,70 @@
+"""The `cairn` command: the table of its subcommands, and the way to the one asked for."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from io import TextIOWrapper
+from typing import NamedTuple
+
+from cairn import __version__
+
+
+class Command(NamedTuple):
+    """A subcommand. Its module has `add_arguments(parser)` and `run(args) -> int`, the exit status."""
+
+    summary: str
+    module: str  # imported only when the subcommand is asked for
+    extra: str  # of this package: what has to be installed for it
+
+
+COMMANDS = {
+    "query": Command("ask a running server what photos show", "cairn.client.query", "client"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a subcommand. Status 0: all went well; 1: part of it did not; 2: it could not be tried."""
+    chosen = _parser().parse_args(arguments)
+    command = COMMANDS[chosen.command]
+    try:
+        module = import_module(command.module)
+    except ModuleNotFoundError as error:
+        print(f"cairn {chosen.command}: {error}; install `cairn[{command.extra}]`", file=sys.stderr)
+        return 2
+    parser = argparse.ArgumentParser(prog=f"cairn {chosen.command}", description=module.__doc__)
+    module.add_arguments(parser)
+    args = parser.parse_args(chosen.arguments)
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # file names that are not UTF-8 come out as they went in
+    try:
+        status: int = module.run(args)
+        sys.stdout.flush()
+        return status
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader, as `head`, has enough; nothing more can be written, at exit neither
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    width = max(len(name) for name in COMMANDS)
+    table = "\n".join(f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="cairn",
+        description="Landmark recognition: which landmark does a photo show, or none?",
+        epilog=f"commands:\n{table}\n\n`cairn COMMAND --help` tells what each takes.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"cairn {__version__}")
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of those below")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="what the command takes")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,77 @@
+"""Pretrained networks that cleaning asks: one that embeds to find near duplicates, one that names scenes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from cairn.answering.preprocess import Preprocessing
+from cairn.cleaning.scenes import SceneError, outdoor_votes, read_outdoor
+from cairn.embedding import embed, locations
+from cairn.networks.backbones import colours, default_size, make_backbone
+from cairn.networks.embedder import make_embedder
+from cairn.params import CleanParams
+from cairn.progress import progress
+from cairn.training.photos import Location, plain_batches
+
+BATCH = 32
+
+
+def duplicate_embedder(raw: Path, params: CleanParams) -> Callable[[pa.Table], NDArray[np.float32]] | None:
+    """A function from rows of the raw manifest to unit vectors; none without a pretrained network."""
+    near = params.near_duplicates
+    if near.backbone is None or near.weights == "none":
+        return None
+    network = make_embedder(
+        near.backbone, near.weights, "auto", "none", None, None, params.short_side, params.max_megapixels, "centre"
+    ).eval()
+
+    def vectors(images: pa.Table) -> NDArray[np.float32]:
+        return embed(network, locations(raw, images), BATCH, "embed to find near duplicates")
+
+    return vectors
+
+
+def scene_voter(raw: Path, params: CleanParams) -> Callable[[pa.Table], NDArray[np.int64]] | None:
+    """A function from rows of the raw manifest to outdoor votes; none without scene weights.
+
+    Raises SceneError if weights are given without the list of categories.
+    """
+    scenes = params.scenes
+    if scenes.weights == "none":
+        return None
+    if scenes.categories is None:
+        raise SceneError("clean.scenes.weights is given, so clean.scenes.categories must name Places365's indoor list")
+    outdoor = read_outdoor(scenes.categories)
+    size = default_size(scenes.backbone)
+    network = make_backbone(scenes.backbone, scenes.weights, size, classes=len(outdoor)).eval()
+    mean, std, interpolation = colours(scenes.backbone)
+    how = Preprocessing.model_validate(
+        {
+            "size": size,
+            "mean": mean,
+            "std": std,
+            "interpolation": interpolation,
+            "fit": "centre",
+            "short_side": params.short_side,
+            "max_megapixels": params.max_megapixels,
+        }
+    )
+
+    def votes(images: pa.Table) -> NDArray[np.int64]:
+        scores = _scores(network, locations(raw, images), how)
+        return outdoor_votes(scores, outdoor, scenes.top)
+
+    return votes
+
+
+@torch.inference_mode()
+def _scores(network: nn.Module, places: Sequence[Location], how: Preprocessing) -> NDArray[np.float32]:
+    batches = plain_batches(places, how, BATCH, 0)
+    return torch.cat([network(batch) for batch in progress(batches, "name scenes", unit="batch")]).numpy()

@@ -1,0 +1,44 @@
+"""Photos prepared several at once, and the number of threads that do it."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+from serving.tiny_repository import PREPROCESSING, Tiny
+
+from cairn.answering.preprocess import prepare
+from cairn.photos import DecodeError
+from cairn.serving import preparing
+from cairn.serving.preparing import Preparer
+from cairn.serving.threads import VARIABLE, threads
+
+
+def test_in_order_and_each_for_itself(tiny: Tiny) -> None:
+    photos = [*tiny.known.values(), b"no photo", tiny.unknown]
+    out = Preparer(tiny.repository / "preprocess" / "1")(photos)
+    assert [isinstance(item, DecodeError) for item in out] == [False, False, False, True, False]
+    for item, content in zip(out, photos, strict=True):
+        if not isinstance(item, DecodeError):
+            np.testing.assert_array_equal(item, prepare(content, PREPROCESSING))
+
+
+def test_too_many_bytes_are_not_decoded(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preparing, "MAX_PHOTO_MB", 0.001)
+    (out,) = Preparer(tiny.repository / "preprocess" / "1")([tiny.unknown])
+    assert str(out).endswith("MB, over the limit of 0.001 MB")
+
+
+def test_threads_are_all_usable_cores_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    assert threads() == len(os.sched_getaffinity(0))
+    monkeypatch.setenv(VARIABLE, "3")
+    assert threads() == 3
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "two", "1.5"])
+def test_threads_that_cannot_be(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv(VARIABLE, value)
+    with pytest.raises(ValueError, match=f"{VARIABLE} = '{value}': a whole number of at least 1"):
+        threads()
