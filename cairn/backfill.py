@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
 from cairn.files import read_json
@@ -12,9 +11,12 @@ from cairn.stage import REPORTS, numbers
 from cairn.tracking import StageLog, known_lineages, stage_run
 
 
-def main(arguments: Sequence[str]) -> int:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """None: it works on the project in the current folder."""
+
+
+def run(_: argparse.Namespace) -> int:
     """Log every stage in dvc.lock that MLflow has no run for; return the exit status."""
-    argparse.ArgumentParser(prog="cairn backfill", description=__doc__).parse_args(arguments)
     logged = backfill(Path.cwd())
     if logged:
         print(f"MLflow: logged from reports what the run cache restored: {', '.join(logged)}")

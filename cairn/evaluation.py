@@ -18,6 +18,7 @@ from cairn.metrics.recognition import accuracy, micro_f1
 from cairn.retrieval.answer import AnswerRule, answer
 from cairn.retrieval.neighbours import NONE, Neighbours
 
+RECALL_AT = (1, 5, 10)
 MAP_DEPTH = 100
 
 
@@ -82,8 +83,8 @@ def figures(test: Judged, relevant: NDArray[np.int64], threshold: float) -> dict
         "gap": gap_of(test.scores, test.right, landmarks, test.image_ids),
         "accuracy": accuracy(test.true, test.landmark_ids),
         "micro_f1": micro_f1(test.true, answered),
-        **{f"recall_at_{k}": recall_at_k(test.true, test.found.landmark_ids, k) for k in (1, 5, 10)},
-        "map_at_100": mean_average_precision(test.true, test.found.landmark_ids, relevant, MAP_DEPTH),
+        **{f"recall_at_{k}": recall_at_k(test.true, test.found.landmark_ids, k) for k in RECALL_AT},
+        f"map_at_{MAP_DEPTH}": mean_average_precision(test.true, test.found.landmark_ids, relevant, MAP_DEPTH),
         "coverage_at_precision_95": coverage_at_precision(test.scores, test.right, landmarks, 0.95),
         "precision_at_threshold": float(test.right[given].mean()) if given.any() else 1.0,
         "coverage_at_threshold": float(test.right[given].sum() / landmarks),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from cairn.stage import report_of
@@ -18,9 +18,12 @@ FIGURES = {
 }
 
 
-def main(arguments: Sequence[str]) -> int:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """None: it reads the reports below the current folder."""
+
+
+def run(_: argparse.Namespace) -> int:
     """Print the table; return the exit status."""
-    argparse.ArgumentParser(prog="cairn summary", description=__doc__).parse_args(arguments)
     print("\n".join(summary(report_of("fetch"), report_of("clean"), report_of("evaluate"))))
     return 0
 

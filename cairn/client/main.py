@@ -23,6 +23,8 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "query": Command("ask a running server what photos show", "cairn.client.query", "client"),
+    "summary": Command("print what the last `dvc repro` came to", "cairn.summary", "pipeline"),
+    "backfill": Command("log to MLflow what DVC's run cache restored", "cairn.backfill", "pipeline"),
 }
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from cleaning.made_photos import encoded, scene
 from PIL import Image
 
 from cairn.cleaning.clean import Cleaned, clean
@@ -19,19 +19,6 @@ from cairn.shards import ShardReader
 from cairn.sources.base import Photo, pack
 
 ROOT = Path(__file__).parents[2]
-RNG = np.random.default_rng(0)
-
-
-def scene(seed: int, width: int = 120, height: int = 90) -> Image.Image:
-    """A smooth random picture: unlike any of another seed, and still itself when it is resized."""
-    coarse = np.random.default_rng(seed).integers(0, 256, (7, 9, 3), dtype=np.uint8)
-    return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
-
-
-def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 def settings(**changes: object) -> CleanParams:
@@ -39,7 +26,9 @@ def settings(**changes: object) -> CleanParams:
     return params.model_copy(update={"workers": 1, "min_class_size": 2, "short_side": 64, **changes})
 
 
-def cleaned(tmp_path: Path, photos: dict[str, tuple[int | None, bytes]], params: CleanParams, **functions: object) -> Cleaned:
+def cleaned(
+    tmp_path: Path, photos: dict[str, tuple[int | None, bytes]], params: CleanParams, **functions: object
+) -> Cleaned:
     raw, out = tmp_path / "raw", tmp_path / "out"
     raw.mkdir()
     given = [Photo(image_id_of(name), content, label, name) for name, (label, content) in photos.items()]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from cleaning.made_photos import encoded, scene
 from safetensors.torch import save_file
 
 from cairn.cleaning.scenes import SceneError, outdoor_votes, read_outdoor
@@ -15,7 +16,6 @@ from cairn.manifest import read_images, write_images
 from cairn.networks.scanning import scene_voter
 from cairn.params import load_params
 from cairn.sources.base import Photo, pack
-from tests.cleaning.test_clean import encoded, scene
 
 ROOT = Path(__file__).parents[2]
 

@@ -1,0 +1,126 @@
+"""The suite of expectations and its run by Great Expectations, with Data Docs for people."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import great_expectations as gx
+import great_expectations.expectations as gxe
+import pandas as pd
+from great_expectations.checkpoint import UpdateDataDocsAction
+from great_expectations.data_context.types.base import DataContextConfig, InMemoryStoreBackendDefaults
+
+from cairn.checks.decoding import DECODED
+from cairn.checks.frame import ASCENDING, DERIVED, INSIDE, KNOWN
+from cairn.checks.result import EXAMPLES, Expectation
+from cairn.files import written_aside
+from cairn.manifest import IMAGES
+from cairn.params import ValidateParams
+
+TABLE = "(table)"
+NAME = "raw data"
+
+
+class CheckError(RuntimeError):
+    """An expectation that could not be evaluated: a fault of the checks, not of the data."""
+
+
+def expectations(params: ValidateParams) -> list[gxe.Expectation]:
+    """What must hold of the frame that `checked_frame` makes; `meta.what` says it in words."""
+    share, largest = f"{params.min_decodable_share * 100:g}%", f"{params.max_class_share * 100:g}%"
+    return [
+        gxe.ExpectTableColumnsToMatchOrderedList(
+            column_list=[*IMAGES.names, *DERIVED], meta=_what("columns are the manifest's, in its order")
+        ),
+        gxe.ExpectColumnValuesToMatchRegex(
+            column="image_id", regex="^[0-9a-f]{16}$", meta=_what("image ids are 16 lower-case hexadecimal characters")
+        ),
+        gxe.ExpectColumnValuesToBeUnique(column="image_id", meta=_what("image ids are unique")),
+        gxe.ExpectColumnValuesToBeInSet(
+            column="order", value_set=[ASCENDING], meta=_what("rows are sorted by image id")
+        ),
+        gxe.ExpectColumnValuesToBeInSet(column="label", value_set=[KNOWN], meta=_what("labels are known landmarks")),
+        gxe.ExpectColumnValuesToBeInSet(
+            column="location", value_set=[INSIDE], meta=_what("photos lie inside their shard")
+        ),
+        gxe.ExpectColumnValuesToBeBetween(
+            column="size",
+            max_value=params.max_photo_mb * 1e6,
+            meta=_what(f"photos have at most {params.max_photo_mb:g} MB"),
+        ),
+        gxe.ExpectColumnValuesToBeInSet(
+            column="decoding",
+            value_set=[DECODED],
+            mostly=params.min_decodable_share,
+            meta=_what(f"at least {share} of the sampled photos decode"),
+        ),
+        gxe.ExpectColumnUniqueValueCountToBeBetween(
+            column="landmark_id",
+            min_value=params.min_landmarks,
+            meta=_what(f"at least {params.min_landmarks} landmarks have photos"),
+        ),
+        gxe.ExpectColumnValuesToBeBetween(
+            column="landmark_share",
+            max_value=params.max_class_share,
+            meta=_what(f"no landmark has over {largest} of the landmark photos"),
+        ),
+    ]
+
+
+def _what(words: str) -> dict[str, str]:
+    return {"what": words}
+
+
+def run_suite(frame: pd.DataFrame, params: ValidateParams, docs: Path) -> list[Expectation]:
+    """Check the frame, and build Data Docs in `docs` in place of what is there.
+
+    Raises CheckError if an expectation could not be evaluated.
+    """
+    with written_aside(docs) as folder:
+        outcomes = _run_checkpoint(frame, expectations(params), folder.resolve())
+    return [_plain(outcome) for outcome in outcomes]
+
+
+def _run_checkpoint(frame: pd.DataFrame, wanted: list[gxe.Expectation], docs: Path) -> list[Mapping[str, Any]]:
+    context = gx.get_context(mode="ephemeral", project_config=_config(docs))
+    asset = context.data_sources.add_or_update_pandas(NAME).add_dataframe_asset(NAME)
+    batch = asset.add_batch_definition_whole_dataframe(NAME)
+    suite = context.suites.add(gx.ExpectationSuite(NAME, expectations=wanted))
+    definition = context.validation_definitions.add(gx.ValidationDefinition(name=NAME, data=batch, suite=suite))
+    checkpoint = context.checkpoints.add(
+        gx.Checkpoint(
+            name=NAME,
+            validation_definitions=[definition],
+            actions=[UpdateDataDocsAction(name="data docs")],
+            result_format={
+                "result_format": "SUMMARY",
+                "unexpected_index_column_names": ["image_id", "landmark_id"],
+                "partial_unexpected_count": 20,
+            },
+        )
+    )
+    (run,) = checkpoint.run(batch_parameters={"dataframe": frame}).run_results.values()
+    return [outcome.to_json_dict() for outcome in run.results]
+
+
+def _config(docs: Path) -> DataContextConfig:
+    """Nothing kept but the Data Docs, no bars, nothing sent anywhere."""
+    return DataContextConfig(
+        store_backend_defaults=InMemoryStoreBackendDefaults(init_temp_docs_sites=False),
+        data_docs_sites={
+            "raw": {
+                "class_name": "SiteBuilder",
+                "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(docs)},
+                "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
+            }
+        },
+        progress_bars={"globally": False},
+        analytics_enabled=False,
+    )
+
+
+def _plain(outcome: Mapping[str, Any]) -> Expectation:
+    print(outcome)

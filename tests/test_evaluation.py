@@ -1,0 +1,74 @@
+"""The report of an evaluation, on a case small enough to work out by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cairn.evaluation import Judged, figures, judge, order_for_people, report, with_threshold
+from cairn.retrieval.answer import AnswerRule
+from cairn.retrieval.neighbours import NONE, Neighbours
+
+RULE = AnswerRule(answer="nearest", neighbours=3, vote_neighbours=3, vote_power=1.0, threshold=0.5)
+
+# Five queries: right at .9, a distractor at .8, right at .7, wrong at .6, right but under the threshold at .4.
+TRUE = np.array([1, NONE, 2, 1, 2])
+LABELS = np.array([[1, 2, 1], [2, 2, 1], [2, 1, 2], [2, 1, 2], [2, 2, 2]])
+TOP = [0.9, 0.8, 0.7, 0.6, 0.4]
+
+
+def queries() -> Judged:
+    scores = np.array([[top, top - 0.05, top - 0.1] for top in TOP], dtype=np.float32)
+    found = Neighbours(np.arange(15).reshape(5, 3), LABELS.astype(np.int64), scores)
+    return judge(found, np.arange(5), TRUE.astype(np.int64), RULE)
+
+
+@pytest.fixture
+def test_depth(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The case has three neighbours a query."""
+    monkeypatch.setattr("cairn.evaluation.RECALL_AT", (1, 3))
+    monkeypatch.setattr("cairn.evaluation.MAP_DEPTH", 3)
+
+
+@pytest.mark.usefixtures("test_depth")
+def test_every_figure_by_hand() -> None:
+    relevant = np.array([2, 0, 3, 2, 3])
+    got = figures(queries(), relevant, RULE.threshold)
+    assert got["gap"] == pytest.approx((1 + 2 / 3 + 3 / 5) / 4)
+    assert got["accuracy"] == pytest.approx(3 / 4)
+    # Answered: right, distractor, right, wrong; so tp 2, fp 2, fn 2.
+    assert got["micro_f1"] == pytest.approx(2 * 2 / (2 * 2 + 2 + 2))
+    assert got["recall_at_1"] == pytest.approx(3 / 4)
+    assert got["recall_at_3"] == 1
+    average = [(1 + 2 / 3) / 2, (1 + 2 / 3) / 3, (1 / 2) / 2, (1 + 1 + 1) / 3]
+    assert got["map_at_3"] == pytest.approx(np.mean(average))
+    assert got["coverage_at_precision_95"] == pytest.approx(1 / 4)
+    assert got["precision_at_threshold"] == pytest.approx(2 / 4)
+    assert got["coverage_at_threshold"] == pytest.approx(2 / 4)
+    assert (got["queries"], got["distractors"]) == (4, 1)
+
+
+@pytest.mark.usefixtures("test_depth")
+def test_without_distractors_the_rest_is_unchanged() -> None:
+    content = report(queries(), np.array([2, 0, 3, 2, 3]), RULE, {1: "Tower"})
+    alone = content["without_distractors"]
+    assert alone["gap"] == pytest.approx((1 + 1 + 3 / 4) / 4)
+    assert alone["accuracy"] == content["accuracy"]
+    assert alone["distractors"] == 0
+    assert content["by_landmark"] == [
+        {"landmark_id": 1, "name": "Tower", "queries": 2, "accuracy": 0.5},
+        {"landmark_id": 2, "name": "", "queries": 2, "accuracy": 1.0},
+    ]
+    assert content["by_class_size"] == [{"images": "2-3", "queries": 4, "accuracy": 0.75}]
+
+
+def test_the_threshold_is_the_lowest_that_keeps_the_precision() -> None:
+    assert with_threshold(RULE, queries(), 1.0).threshold == pytest.approx(0.9, abs=2e-6)
+    assert with_threshold(RULE, queries(), 0.6).threshold == pytest.approx(0.4, abs=2e-6)
+    wrong = queries().only(np.array([False, True, False, True, False]))
+    assert with_threshold(RULE, wrong, 0.9).threshold > 0.8
+
+
+def test_people_are_shown_the_ends_first() -> None:
+    rows = {name: rows.tolist() for name, rows in order_for_people(queries()).items()}
+    assert rows == {"surest_right": [0, 2, 4], "least_sure_right": [4, 2, 0], "surest_wrong": [1, 3]}

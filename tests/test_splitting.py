@@ -1,0 +1,286 @@
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+
+import pyarrow as pa
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from cairn.params import DistractorRatios, Ratios, SplitParams
+from cairn.splitting import SIDES, SPLIT_TABLE, SplitError, side_counts, split
+
+QUERIES = ("validation", "test")
+Row = tuple[str, int | None]
+
+
+def table_of(rows: list[Row]) -> pa.Table:
+    schema = pa.schema([("image_id", pa.string()), ("landmark_id", pa.int64())])
+    return pa.table([[i for i, _ in rows], [label for _, label in rows]], schema=schema)
+
+
+def pairs_of(pairs: list[tuple[str, str]]) -> pa.Table:
+    schema = pa.schema([("image_a", pa.string()), ("image_b", pa.string()), ("kind", pa.string())])
+    return pa.table([[a for a, _ in pairs], [b for _, b in pairs], ["hash"] * len(pairs)], schema=schema)
+
+
+def params_of(
+    ratios: tuple[float, float, float, float] = (0.6, 0.1, 0.1, 0.2),
+    distractors: tuple[float, float, float] = (0.3, 0.2, 0.5),
+    unseen: float = 0.0,
+) -> SplitParams:
+    return SplitParams(
+        ratios=Ratios(**dict(zip(SIDES, ratios, strict=True))),
+        distractors=DistractorRatios(**dict(zip(("train", "validation", "test"), distractors, strict=True))),
+        unseen_landmarks=unseen,
+    )
+
+
+def divided(
+    rows: list[Row], pairs: list[tuple[str, str]] | None = None, params: SplitParams | None = None, seed: int = 1
+) -> dict[str, dict[str, object]]:
+    table = split(table_of(rows), pairs_of(pairs or []), params or params_of(), seed)
+    assert table.schema.equals(SPLIT_TABLE)
+    return {row["image_id"]: row for row in table.to_pylist()}
+
+
+def sides(found: dict[str, dict[str, object]], ids: list[str]) -> Counter[object]:
+    return Counter(found[i]["side"] for i in ids)
+
+
+def named(prefix: str, count: int) -> list[str]:
+    return [f"{prefix}{i:03d}" for i in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("photos", "wanted"),
+    [
+        (1, {"train": 1}),
+        (2, {"train": 1, "test": 1}),
+        (3, {"train": 2, "test": 1}),
+        (10, {"train": 6, "validation": 1, "index": 1, "test": 2}),
+        (200, {"train": 120, "validation": 20, "index": 20, "test": 40}),
+    ],
+)
+def test_single_photos_meet_the_ratios(photos: int, wanted: dict[str, int]) -> None:
+    ids = named("a", photos)
+    assert sides(divided([(i, 7) for i in ids]), ids) == wanted
+
+
+def test_equal_remainders_do_not_always_favour_the_same_side() -> None:
+    rows: list[Row] = [(f"{landmark:03d}-{i}", landmark) for landmark in range(200) for i in range(4)]
+    found = sides(divided(rows), [i for i, _ in rows])
+    # Wanted per landmark: 2.4, 0.4, 0.4, 0.8. One photo is left after 2 and 1: a third of the time on each side.
+    assert found["test"] == 200
+    assert found["train"] + found["validation"] + found["index"] == 600
+    assert 30 < found["validation"] < 110
+    assert 30 < found["index"] < 110
+
+
+def test_landmark_of_one_group_is_wholly_trained_on() -> None:
+    ids = named("a", 4)
+    assert sides(divided([(i, 1) for i in ids], list(zip(ids, ids[1:], strict=False))), ids) == {"train": 4}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_smaller_of_two_groups_is_tested(seed: int) -> None:
+    ids = named("a", 5)
+    found = divided([(i, 1) for i in ids], [("a000", "a001"), ("a002", "a003"), ("a003", "a004")], seed=seed)
+    assert [found[i]["side"] for i in ids] == ["test"] * 2 + ["train"] * 3
+
+
+def test_groups_are_numbered_by_their_smallest_image_and_span_chains() -> None:
+    found = divided([(i, 1) for i in "fedcba"], [("e", "b"), ("f", "e"), ("d", "c"), ("c", "c")])
+    assert {i: row["group"] for i, row in found.items()} == {"a": 0, "b": 1, "c": 2, "d": 2, "e": 1, "f": 1}
+
+
+def test_a_pair_said_many_times_still_joins() -> None:
+    found = divided([("a", 1), ("b", 1)], [("a", "b")] * 512)
+    assert found["a"]["group"] == found["b"]["group"]
+
+
+def test_distractors_follow_their_own_ratios() -> None:
+    ids = named("x", 100)
+    found = divided([(i, None) for i in ids])
+    assert sides(found, ids) == {"train": 30, "validation": 20, "test": 50}
+    assert {row["seen"] for row in found.values()} == {None}
+
+
+def test_unseen_landmarks_are_only_indexed_and_tested() -> None:
+    rows: list[Row] = [(f"{landmark}-{i:02d}", landmark) for landmark in range(10) for i in range(20)]
+    found = divided(rows, params=params_of(unseen=0.3))
+    unseen = {label for i, label in rows if found[i]["seen"] is False}
+    assert len(unseen) == 3
+    for landmark in range(10):
+        mine = sides(found, [i for i, label in rows if label == landmark])
+        if landmark in unseen:
+            assert mine == {"index": 16, "test": 4}
+        else:
+            assert mine == {"train": 12, "validation": 2, "index": 2, "test": 4}
+
+
+def test_the_seed_decides() -> None:
+    rows: list[Row] = [(i, 1) for i in named("a", 50)]
+    assert divided(rows, seed=1) == divided(rows, seed=1)
+    assert divided(rows, seed=1) != divided(rows, seed=2)
+
+
+def test_a_mixed_group_counts_under_its_commonest_landmark() -> None:
+    # Landmark 2 has a photo in landmark 1's group of three; alone it is one group, so it is trained on.
+    found = divided(
+        [("a", 1), ("b", 1), ("c", 2), ("d", 1), ("e", 2)],
+        [("a", "b"), ("b", "c")],
+    )
+    assert {i: row["side"] for i, row in found.items()} == {
+        "a": "train",
+        "b": "train",
+        "c": "train",
+        "d": "test",
+        "e": "train",
+    }
+
+
+def test_the_group_holding_all_of_another_landmark_is_trained_on() -> None:
+    # Landmark 2 lives in the smaller group of landmark 1, which would be tested.
+    found = divided([(i, 1) for i in "abcdefg"] + [("x", 2)], [(i, "b") for i in "acde"] + [("f", "g"), ("g", "x")])
+    assert [found[i]["side"] for i in "fgx"] == ["train"] * 3
+    assert [found[i]["side"] for i in "abcde"] == ["test"] * 5
+
+
+def test_nothing_to_split() -> None:
+    table = split(table_of([]), pairs_of([]), params_of(), 1)
+    assert table.num_rows == 0
+    assert table.schema.equals(SPLIT_TABLE)
+    assert side_counts(table_of([]), table)["largest_group"] == 0
+
+
+def test_counts_tell_what_is_where() -> None:
+    ids = named("a", 10)
+    images = table_of([(i, 1) for i in ids] + [("b", 2), ("x", None), ("y", None)])
+    table = split(images, pairs_of([("x", "y")]), params_of(distractors=(0, 0, 1)), 1)
+    counts = side_counts(images, table)
+    assert json.loads(json.dumps(counts)) == counts
+    assert counts == {
+        "groups": 12,
+        "largest_group": 2,
+        "landmarks": 2,
+        "unseen_landmarks": 0,
+        "sides": {
+            "train": {"images": 7, "landmarks": 2, "distractors": 0},
+            "validation": {"images": 1, "landmarks": 1, "distractors": 0},
+            "index": {"images": 1, "landmarks": 1, "distractors": 0},
+            "test": {"images": 4, "landmarks": 1, "distractors": 2},
+        },
+    }
+
+
+def test_counts_of_another_split_are_refused() -> None:
+    table = split(table_of([("a", 1)]), pairs_of([]), params_of(), 1)
+    with pytest.raises(SplitError, match="different photos"):
+        side_counts(table_of([("b", 1)]), table)
+
+
+def test_an_image_that_comes_twice_is_named() -> None:
+    with pytest.raises(SplitError, match="image id b comes twice"):
+        divided([("b", 1), ("a", 1), ("b", 2)])
+
+
+def test_a_pair_of_an_unknown_image_is_named() -> None:
+    with pytest.raises(SplitError, match="image_b zz"):
+        divided([("a", 1), ("b", 1)], [("a", "b"), ("a", "zz")])
+
+
+@st.composite
+def datasets(draw: st.DrawFn, mixed: bool = True) -> tuple[list[Row], list[tuple[str, str]]]:
+    sizes = draw(st.lists(st.integers(1, 25), min_size=1, max_size=6))
+    labels: list[int | None] = [label - 2 for label, size in enumerate(sizes) for _ in range(size)]
+    labels += [None] * draw(st.integers(0, 20))
+    rows = [(f"{number:04d}", label) for number, label in enumerate(draw(st.permutations(labels)))]
+    row = st.sampled_from(rows)
+    joined = draw(st.lists(st.tuples(row, row), max_size=30))
+    return rows, [(a[0], b[0]) for a, b in joined if mixed or a[1] == b[1]]
+
+
+ratios = st.sampled_from([(0.6, 0.1, 0.1, 0.2), (0.4, 0.2, 0.2, 0.2), (0.5, 0.0, 0.3, 0.2), (0.8, 0.2, 0.0, 0.0)])
+any_params = st.builds(
+    params_of, ratios, st.sampled_from([(0.3, 0.2, 0.5), (0.0, 0.5, 0.5)]), st.sampled_from([0.0, 0.3, 1.0])
+)
+seeds = st.integers(0, 2**32 - 1)
+
+
+@given(datasets(), any_params, seeds)
+def test_what_holds_of_every_split(
+    dataset: tuple[list[Row], list[tuple[str, str]]], params: SplitParams, seed: int
+) -> None:
+    rows, pairs = dataset
+    found = divided(rows, pairs, params, seed)
+    assert list(found) == sorted(i for i, _ in rows)
+    side_of_group = defaultdict(set)
+    for row in found.values():
+        side_of_group[row["group"]].add(row["side"])
+    assert all(len(of) == 1 for of in side_of_group.values())
+    assert all(found[a]["group"] == found[b]["group"] for a, b in pairs)
+
+    by_landmark = defaultdict(list)
+    for i, label in rows:
+        by_landmark[label].append(found[i])
+    for distractor in by_landmark.pop(None, []):
+        assert distractor["seen"] is None
+        assert distractor["side"] != "index"
+    for mine in by_landmark.values():
+        on = {row["side"] for row in mine}
+        (seen,) = {row["seen"] for row in mine}
+        assert on & {"train"} if seen else on == {"index", "test"}
+
+
+@given(datasets(), any_params, seeds, st.randoms())
+def test_the_order_of_rows_and_pairs_does_not_matter(
+    dataset: tuple[list[Row], list[tuple[str, str]]], params: SplitParams, seed: int, random: object
+) -> None:
+    rows, pairs = dataset
+    first = divided(rows, pairs, params, seed)
+    shuffled, turned = list(rows), [(b, a) for a, b in pairs]
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    random.shuffle(turned)  # type: ignore[attr-defined]
+    assert divided(shuffled, turned, params, seed) == first
+
+
+@given(datasets(mixed=False), seeds)
+def test_each_side_is_within_a_group_of_what_is_wanted(
+    dataset: tuple[list[Row], list[tuple[str, str]]], seed: int
+) -> None:
+    rows, pairs = dataset
+    params = params_of()
+    found = divided(rows, pairs, params, seed)
+    size = Counter(row["group"] for row in found.values())
+    for label in {label for _, label in rows}:
+        mine = [i for i, of in rows if of == label]
+        largest = max(size[found[i]["group"]] for i in mine)
+        wanted = (params.distractors if label is None else params.ratios).model_dump()
+        on = sides(found, mine)
+        for name in SIDES:
+            assert abs(on[name] - wanted.get(name, 0) * len(mine)) <= largest
+
+
+@given(datasets(mixed=False), seeds, st.integers(1, 12))
+def test_another_landmark_leaves_the_others_where_they_were(
+    dataset: tuple[list[Row], list[tuple[str, str]]], seed: int, photos: int
+) -> None:
+    rows, pairs = dataset
+    before = divided(rows, pairs, seed=seed)
+    after = divided(rows + [(f"{i:03d}x", 1_000_000) for i in range(photos)], pairs, seed=seed)
+    assert {i: after[i]["side"] for i in before} == {i: row["side"] for i, row in before.items()}
+
+
+@given(seeds, st.integers(2, 40), st.sampled_from([0.1, 0.25, 0.5]))
+def test_another_landmark_changes_who_is_unseen_for_one_other_at_most(seed: int, landmarks: int, share: float) -> None:
+    def unseen(count: int) -> set[int]:
+        rows: list[Row] = [(f"{label}-{i}", label) for label in range(count) for i in range(3)]
+        found = divided(rows, params=params_of(unseen=share), seed=seed)
+        return {label for i, label in rows if found[i]["seen"] is False}
+
+    before, after = unseen(landmarks), unseen(landmarks + 1)
+    assert len(before) == round(share * landmarks)
+    assume(before != after)
+    assert len((before ^ after) - {landmarks}) <= 1
