@@ -162,6 +162,13 @@ class SplitParams(Block):
     unseen_landmarks: Share  # kept out of training: known only to the index
 
 
+class ArcFaceParams(Block):
+    """Deng et al. 2019, arXiv:1801.07698."""
+
+    scale: Annotated[float, Field(gt=0)]
+    margin: Annotated[float, Field(ge=0, lt=3.15)]  # radians
+
+
 class Schedule(Block):
     """How long and how fast to train."""
 
@@ -176,13 +183,7 @@ class Schedule(Block):
     min_crop: Annotated[float, Field(gt=0, le=1)]  # random resized crop: the least share of the area
     colour_jitter: Share
     erase: Share  # probability of random erasing
-
-
-class ArcFaceParams(Block):
-    """Deng et al. 2019, arXiv:1801.07698."""
-
-    scale: Annotated[float, Field(gt=0)]
-    margin: Annotated[float, Field(ge=0, lt=3.15)]  # radians
+    arcface: ArcFaceParams
 
 
 class TrainParams(Block):
@@ -195,7 +196,6 @@ class TrainParams(Block):
     neck: Literal["none", "linear"]
     dimensions: Annotated[int, Field(ge=8, le=8192)] | None  # of the embedding; none: as many as pooling gives
     loss: Literal["arcface"]
-    arcface: ArcFaceParams
     scratch: Schedule  # used where weights is none
     finetune: Schedule  # used where weights are given
     patience: Positive  # epochs without a better validation score before training stops

@@ -38,7 +38,9 @@ def checked_frame(
     """
     images, landmarks = read_images(raw), read_landmarks(raw)
     frame = images.select(pq.read_schema(raw / "images.parquet").names).to_pandas(types_mapper=_nullable)
-    frame["order"] = np.where(frame["image_id"] >= frame["image_id"].shift(fill_value=""), ASCENDING, "id before is greater")
+    frame["order"] = np.where(
+        frame["image_id"] >= frame["image_id"].shift(fill_value=""), ASCENDING, "id before is greater"
+    )
     frame["label"] = _labels(frame["landmark_id"], landmarks)
     frame["location"] = _locations(raw, frame)
     frame["decoding"] = _decodings(raw, images, frame, params, rng, max_megapixels)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -123,4 +122,15 @@ def _config(docs: Path) -> DataContextConfig:
 
 
 def _plain(outcome: Mapping[str, Any]) -> Expectation:
-    print(outcome)
+    config, result = outcome["expectation_config"], outcome["result"]
+    if outcome["exception_info"].get("raised_exception"):
+        raise CheckError(f"{config['meta']['what']}: {outcome['exception_info']['exception_message']}")
+    column = config["kwargs"].get("column", TABLE)
+    passed = bool(outcome["success"])
+    if "unexpected_count" not in result:
+        examples = [] if passed else [f"found {result['observed_value']}"]
+        return Expectation(config["meta"]["what"], column, passed, 0 if passed else 1, 1, examples)
+    looked_at = result["element_count"] - result["missing_count"]
+    rows = result["partial_unexpected_index_list"][:EXAMPLES]
+    examples = [f"{row['image_id']}: {row.get(column)}" for row in rows]
+    return Expectation(config["meta"]["what"], column, passed, result["unexpected_count"], looked_at, examples)

@@ -9,7 +9,6 @@ import timm
 import torch
 from torch import nn
 
-
 PROBE_SEED = 0x5EED_CA1C  # of no meaning, and unlike any that weights were made with
 
 

@@ -66,7 +66,7 @@ def train(
     if schedule.epochs == 0:
         return Trained(embedder.eval(), [], 0)
     torch.manual_seed(seed)
-    head = LOSSES[params.loss](embedder.config.dimensions, classes, params)
+    head = LOSSES[params.loss](embedder.config.dimensions, classes, schedule)
     embedder, head = embedder.to(device), head.to(device)
     optimiser = make_optimiser(embedder, head, schedule)
     photos = AugmentedPhotos(

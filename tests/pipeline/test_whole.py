@@ -1,0 +1,153 @@
+"""The whole pipeline by DVC in two clones of the project: the same dvc.lock to the byte, and sound figures.
+
+The second clone is killed in the middle of training and goes on from there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from cairn.composing import compose
+
+ROOT = Path(__file__).parents[2]
+TINY = [
+    "fetch.synthetic.landmarks=6",
+    "fetch.synthetic.images=90",
+    "fetch.synthetic.distractors=24",
+    "fetch.synthetic.exact_duplicates=4",
+    "fetch.synthetic.near_duplicates=4",
+    "fetch.synthetic.broken=3",
+    "fetch.synthetic.mislabelled=2",
+    "fetch.synthetic.size=64",
+    "fetch.shard_mb=0.1",
+    "clean.shard_mb=0.1",
+    "train.scratch.epochs=3",
+    "train.scratch.image_size=48",
+]
+
+
+def clone(target: Path) -> Path:
+    """What git would give of the working tree, in a repository of its own, with the tiny params."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    for name in listed.stdout.decode().split("\0"):
+        if name and (ROOT / name).is_file() and name != "dvc.lock" and not name.startswith("reports/"):
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, target / name)
+    compose(target, target / "params.yaml", TINY)
+    subprocess.run(["git", "init", "-q"], cwd=target, check=True)
+    return target
+
+
+def environment(folder: Path) -> dict[str, str]:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    # The clone's own library, not the installed one.
+    return {**os.environ, "PATH": path, "PYTHONPATH": str(folder), "CAIRN_NO_MLFLOW": "1"}
+
+
+def repro(folder: Path, *arguments: str) -> str:
+    command = [sys.executable, "-m", "dvc", "repro", *arguments]
+    done = subprocess.run(command, cwd=folder, env=environment(folder), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout + done.stderr
+
+
+def killed_repro(folder: Path, when: Callable[[], bool]) -> None:
+    """Start `dvc repro` and kill all of it as soon as `when` says so."""
+    command = [sys.executable, "-m", "dvc", "repro"]
+    with (folder / "killed.log").open("w") as log:
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment(folder), stdout=log, stderr=log, start_new_session=True
+        )
+        deadline = time.monotonic() + 240
+        while not when():
+            assert process.poll() is None, (folder / "killed.log").read_text()[-3000:]
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = clone(tmp_path_factory.mktemp("first"))
+    repro(folder)
+    return folder
+
+
+def report(folder: Path, stage: str) -> dict[str, object]:
+    content: dict[str, object] = json.loads((folder / "reports" / f"{stage}.json").read_text())
+    return content
+
+
+def test_a_second_clone_killed_in_training_ends_with_the_same_lock(
+    first: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    second = clone(tmp_path_factory.mktemp("second"))
+    killed_repro(second, lambda: any(second.glob("build/.partial/train-*/checkpoint.pt")))
+    assert not (second / "build" / "model").exists()
+    repro(second)
+    assert (second / "dvc.lock").read_bytes() == (first / "dvc.lock").read_bytes()
+    assert not any((second / "build" / ".partial").iterdir())
+
+
+def test_counts_add_up_from_stage_to_stage(first: Path) -> None:
+    fetch, clean, split = (report(first, name) for name in ("fetch", "clean", "split"))
+    assert fetch["images"] == 90 + 24 + 4 + 4 + 3
+    assert clean["fetched"] == fetch["images"]
+    assert clean["kept"] + clean["dropped"] == clean["fetched"]  # type: ignore[operator]
+    reasons = clean["reasons"]
+    assert isinstance(reasons, dict)
+    assert (reasons["undecodable"], reasons["exact duplicate"]) == (3, 4)
+    assert sum(side["images"] for side in split["sides"].values()) == clean["kept"]  # type: ignore[attr-defined]
+    embedded, evaluated = report(first, "embed"), report(first, "evaluate")
+    assert embedded["images"] == clean["kept"]
+    test_side = split["sides"]["test"]  # type: ignore[index]
+    assert evaluated["queries"] + evaluated["distractors"] == test_side["images"]  # type: ignore[operator]
+    predictions = pq.read_table(first / "build" / "evaluation" / "predictions.parquet")
+    assert predictions.num_rows == test_side["images"]
+
+
+def test_the_report_has_its_keys_and_the_baseline_beside_it(first: Path) -> None:
+    keys = ["gap", "accuracy", "micro_f1", "recall_at_1", "recall_at_5", "recall_at_10", "map_at_100"]
+    keys += ["coverage_at_precision_95", "queries", "distractors"]
+    content = report(first, "evaluate")
+    for place in (content, content["without_distractors"], content["baseline"]):
+        assert isinstance(place, dict)
+        assert all(isinstance(place[key], int | float) for key in keys)
+
+
+def test_nothing_to_do_runs_nothing_and_one_param_reruns_what_depends_on_it(first: Path) -> None:
+    assert "Data and pipelines are up to date" in repro(first)
+    params = first / "params.yaml"
+    params.write_text(params.read_text().replace("target_precision: 0.95", "target_precision: 0.9"))
+    said = repro(first)
+    assert [line.split("'")[1] for line in said.splitlines() if line.startswith("Running stage")] == [
+        "evaluate",
+        "export",
+    ]
+
+
+def test_metrics_and_plots_are_declared(first: Path) -> None:
+    for command in (["metrics", "show", "--json"], ["plots", "show", "--json"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "dvc", *command], cwd=first, env=environment(first), capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        for wanted in {"metrics": ["reports/evaluate.json"], "plots": ["history.csv", "surest_right.png"]}[command[0]]:
+            assert wanted in done.stdout
