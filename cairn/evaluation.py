@@ -42,7 +42,8 @@ class Judged:
     @property
     def right(self) -> NDArray[np.bool_]:
         """Whether the best landmark is the one shown; never so for a distractor."""
-        return (self.landmark_ids == self.true) & (self.true != NONE)
+        said_right: NDArray[np.bool_] = (self.landmark_ids == self.true) & (self.true != NONE)
+        return said_right
 
     @property
     def landmark_queries(self) -> int:

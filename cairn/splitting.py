@@ -324,7 +324,8 @@ def _shares(ratios: Floats, totals: Ints, hashes: NDArray[np.uint64]) -> Ints:
     draws = _hash(hashes[:, None], _REMAINDER, np.arange(len(SIDES))[None, :])
     remainder = np.round(exact - whole, 9) + draws / 2.0**64 * 5e-10
     place = np.argsort(np.argsort(-remainder, axis=1), axis=1)
-    return (whole + (place < (totals - whole.sum(axis=1))[:, None])).astype(np.int64)
+    shares: NDArray[np.int64] = (whole + (place < (totals - whole.sum(axis=1))[:, None])).astype(np.int64)
+    return shares
 
 
 def _class_hashes(photos: Photos, seed: int) -> NDArray[np.uint64]:

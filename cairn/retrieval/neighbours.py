@@ -28,7 +28,10 @@ class Neighbours:
         shapes = {self.image_ids.shape, self.landmark_ids.shape, self.scores.shape}
         if len(shapes) != 1 or self.scores.ndim != 2:
             raise ValueError(f"neighbours need three arrays [queries, k] of one shape, not {shapes}")
-        if (self.image_ids.dtype, self.landmark_ids.dtype, self.scores.dtype) != (np.int64, np.int64, np.float32):
+        if (
+            any(array.dtype != np.int64 for array in (self.image_ids, self.landmark_ids))
+            or self.scores.dtype != np.float32
+        ):
             raise ValueError("neighbours need int64 image ids, int64 landmark ids and float32 scores")
         if self.scores.size and (self.scores[:, 1:] > self.scores[:, :-1]).any():
             raise ValueError("neighbours' scores must fall along each row")

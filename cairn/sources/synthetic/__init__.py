@@ -1,4 +1,4 @@
-"""The embedded default data: invented landmarks, rendered from many sides in all weathers, with a real crawl's flaws."""
+"""The embedded default data: invented landmarks, rendered from many sides in all weathers, with a crawl's flaws."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ A twin repeats another landmark's choices with small changes, so that telling th
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
@@ -514,15 +515,15 @@ def castle(c: Chooser, style: Style) -> list[Solid]:
             solids += _merlons(thick * 0.75, tall, 5, 0.5, style.trim, at)
         else:
             solids.append(_cap(caps, thick, tall, c.between(1.6, 2.2), sides, style, at, turn))
-    side, high = c.between(2.6, 4.2), c.between(1.3, 2.6) * wall
-    low_corner, high_corner = (-side / 2, -side / 2 + 0.8, 0.0), (side / 2, side / 2 + 0.8, high)
+    width, high = c.between(2.6, 4.2), c.between(1.3, 2.6) * wall
+    low_corner, high_corner = (-width / 2, -width / 2 + 0.8, 0.0), (width / 2, width / 2 + 0.8, high)
     keep = box(low_corner, high_corner, style.wall)
     keep += _windows(low_corner, high_corner, [0, 1, 2, 3], c.count(2, 3), 3, style, 0.4)
     solids.append(keep)
     if c.chance(0.5):
-        solids.append(moved(_gable(side + 0.3, side + 0.3, high, c.between(1.0, 2.2), style, style.wall), 0, 0.8))
+        solids.append(moved(_gable(width + 0.3, width + 0.3, high, c.between(1.0, 2.2), style, style.wall), 0, 0.8))
     else:
-        solids += _wall_merlons(-side / 2 + 0.3, side / 2 - 0.3, 0.8 - side / 2 + 0.3, high, 4, 0.5, style.trim)
+        solids += _wall_merlons(-width / 2 + 0.3, width / 2 - 0.3, 0.8 - width / 2 + 0.3, high, 4, 0.5, style.trim)
     return solids
 
 
@@ -688,7 +689,7 @@ def lighthouse(c: Chooser, style: Style) -> list[Solid]:
     other = style.roof if c.chance(0.7) else style.trim
     edges = np.linspace(0, 1, bands + 1)
     solids: list[Solid] = []
-    for k, (start, end) in enumerate(zip(edges, edges[1:], strict=False)):
+    for k, (start, end) in enumerate(itertools.pairwise(edges)):
         r0, r1 = (radius * (1 - (1 - slim) * float(t)) for t in (start, end))
         paint = Paint((style.wall, other)[k % 2].colour, grain=style.wall.grain)
         band = lathe([(r0, height * float(start)), (r1, height * float(end))], 12, paint)

@@ -1,4 +1,4 @@
-"""Which photos there are: how many of each landmark, which are duplicates, which carry a wrong label, which are broken."""
+"""Which photos there are: how many of each landmark, and which are duplicates, wrongly labelled or broken."""
 
 from __future__ import annotations
 
@@ -39,14 +39,18 @@ def plan(params: SyntheticParams, seed: int) -> list[Shot]:
     labels[wrong] = (shown[wrong] + rng.integers(1, params.landmarks, len(wrong))) % params.landmarks
     shots = [Shot(number, "landmark", int(a), int(b)) for number, (a, b) in enumerate(zip(shown, labels, strict=True))]
     shots += [Shot(params.images + k, "distractor", None, None) for k in range(params.distractors)]
-    for kind, count in (("exact_duplicate", params.exact_duplicates), ("near_duplicate", params.near_duplicates)):
+    copies: list[tuple[Kind, int]] = [
+        ("exact_duplicate", params.exact_duplicates),
+        ("near_duplicate", params.near_duplicates),
+    ]
+    for kind, count in copies:
         right = np.flatnonzero(shown == labels)
         for original in _sample(right, count, rng):
             landmark = int(shown[original])
             shots.append(Shot(len(shots), kind, landmark, landmark, original))
     for _ in range(params.broken):
-        landmark = int(rng.integers(params.landmarks)) if rng.random() < 0.8 else None
-        shots.append(Shot(len(shots), "broken", landmark, landmark))
+        claimed = int(rng.integers(params.landmarks)) if rng.random() < 0.8 else None
+        shots.append(Shot(len(shots), "broken", claimed, claimed))
     return shots
 
 
@@ -76,5 +80,5 @@ def _check(params: SyntheticParams) -> None:
         )
     if params.mislabelled >= params.images:
         raise SourceError(
-            f"{where}.mislabelled = {params.mislabelled} leaves none of {where}.images = {params.images} right; lower it"
+            f"{where}.mislabelled = {params.mislabelled} leaves none of {where}.images = {params.images} right"
         )

@@ -113,7 +113,8 @@ def car(rng: np.random.Generator) -> Prop:
         (-1.0, 0.4),
     ]
     glass = [(-0.6, 0.42), (0.5, 0.42), (0.32, 0.62), (-0.4, 0.62)]
-    paints = [rng.uniform(0.05, 0.85, 3), (0.12, 0.15, 0.18), (0.04, 0.04, 0.04), (0.04, 0.04, 0.04)]
+    dark = np.array([0.04, 0.04, 0.04])
+    paints = [rng.uniform(0.05, 0.85, 3), np.array([0.12, 0.15, 0.18]), dark, dark]
     outlines = [body, glass, _ellipse(-0.6, 0.15, 0.17, 0.17), _ellipse(0.62, 0.15, 0.17, 0.17)]
     scaled = [[(x * scale * way, z * scale) for x, z in outline] for outline in outlines]
     return Prop(scaled, [Surface(paint, 0.5, grain=0.04) for paint in paints])

@@ -49,7 +49,7 @@ class Light(NamedTuple):
 class Surface(NamedTuple):
     """A paint for the ground, the sky or a flat cut-out. `step` is the texture unit in the world's units."""
 
-    colour: Sequence[float]
+    colour: Sequence[float] | NDArray[np.float64]
     step: float = 1.0
     mortar: float = 0.0
     grain: float = 0.2
@@ -143,7 +143,7 @@ def _draw_shadow(canvas: Canvas, mesh: Mesh, light: Light) -> None:
 def draw_flat(
     canvas: Canvas, outlines: Sequence[Sequence[Flat]], surfaces: Sequence[Surface], foot: Floats, light: Light
 ) -> None:
-    """Paint cut-outs that stand upright at `foot` and face the camera; outlines are (across, up) in the world's units."""
+    """Paint cut-outs that stand upright at `foot` and face the camera; outlines are (across, up), in world units."""
     camera = canvas.camera
     depth = float((foot - camera.eye) @ camera.forward)
     if depth < NEAR:
@@ -183,7 +183,7 @@ def far_to_near(boxes: Floats, eye: Floats) -> NDArray[np.int64]:
     low, high = boxes[:, 0], boxes[:, 1]
     below = high[:, None] <= low[None] + 1e-9  # [a, b, axis]: a lies wholly below b
     hidden = below & (eye >= high[:, None]) | below.transpose(1, 0, 2) & (eye <= low[:, None])
-    behind = hidden.any(axis=2)  # [a, b]: a cannot cover b
+    behind = np.asarray(hidden.any(axis=2))  # [a, b]: a cannot cover b
     behind &= ~behind.T
     waiting = behind.sum(axis=0)
     distance = np.linalg.norm((low + high) / 2 - eye, axis=1)
@@ -247,7 +247,7 @@ def noise() -> NDArray[np.float32]:
         block = NOISE // cells
         layer = rng.uniform(-1, 1, (cells, cells)).repeat(block, axis=0).repeat(block, axis=1)
         for axis in (0, 1):
-            layer = sum(np.roll(layer, step, axis) for step in range(block)) / block
+            layer = np.mean([np.roll(layer, step, axis) for step in range(block)], axis=0)
         total += layer * 0.72**octave
     return np.clip(total / 1.6, -1, 1).astype(np.float32).ravel()
 

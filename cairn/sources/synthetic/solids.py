@@ -108,7 +108,7 @@ def lathe(
 
 
 def prism(outline: Sequence[Flat], near: float, far: float, paint: Paint, edge: Paint | None = None) -> Solid:
-    """An (x, z) outline, anticlockwise seen from the front, drawn out from y = `near` to y = `far`; may be hollow below.
+    """An (x, z) outline, anticlockwise seen from the front, drawn out from y = `near` to `far`; may be hollow below.
 
     `edge` paints the sides along y (a roof's slopes, an arch's inside).
     """
@@ -226,7 +226,8 @@ def _normals(corners: Floats, starts: NDArray[np.int64]) -> Floats:
     following = np.arange(1, len(corners) + 1)
     following[starts[1:] - 1] = starts[:-1]
     sums = np.add.reduceat(np.cross(corners, corners[following]), starts[:-1])
-    return sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
+    unit: Floats = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
+    return unit
 
 
 def _texture_axes(normals: Floats) -> tuple[Floats, Floats]:
