@@ -10,6 +10,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")  # MPO opens as JPEG; Pillow has no other opener
 
+# Pillow's own limit warns at one size and fails at another; ours, which a caller gives, is checked instead.
+Image.MAX_IMAGE_PIXELS = None
+
 
 class DecodeError(ValueError):
     """Bytes that are no photo this project reads; the message says why."""

@@ -1,0 +1,97 @@
+"""ONNX, FP32 and FP16, run by ONNX Runtime, against torch; the same bytes twice; what is placed for the server."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from cairn.answering.preprocess import Preprocessing
+from cairn.export import repository
+from cairn.export.onnx import INPUT, OUTPUT, HalfEmbedder, write_onnx
+from cairn.export.parity import compare, onnx_session, run_onnx
+from cairn.export.tensorrt import readiness
+from cairn.networks.embedder import Embedder, make_embedder
+from cairn.retrieval.answer import AnswerRule
+from cairn.retrieval.index import PhotoIndex, build_index
+
+SIZE = 64
+IMAGES = np.random.default_rng(0).normal(size=(5, 3, SIZE, SIZE)).astype(np.float32)
+
+
+def network(backbone: str) -> Embedder:
+    torch.manual_seed(0)
+    embedder = make_embedder(backbone, "none", "auto", "linear", 16, SIZE, 256, 50.0, "centre")
+    embedder.train()
+    with torch.no_grad():
+        embedder(torch.randn(8, 3, SIZE, SIZE))  # so that batch norms have statistics of their own
+    return embedder.eval()
+
+
+@pytest.fixture(scope="module", params=["test_resnet", "test_vit"])
+def embedder(request: pytest.FixtureRequest) -> Embedder:
+    return network(request.param)
+
+
+@pytest.mark.parametrize(("precision", "least"), [("fp32", 0.99999), ("fp16", 0.999)])
+def test_onnx_says_the_same_for_any_batch(tmp_path: Path, embedder: Embedder, precision: str, least: float) -> None:
+    given = embedder if precision == "fp32" else HalfEmbedder(embedder)
+    write_onnx(given, SIZE, tmp_path / "model.onnx", 20, 8)
+    session = onnx_session(tmp_path / "model.onnx", 1)
+    wanted = embedder(torch.from_numpy(IMAGES)).detach().numpy()
+    for count in (1, 5):
+        found = run_onnx(session, IMAGES[:count])
+        assert (found.dtype, found.shape) == (np.float32, (count, 16))
+        assert ((found * wanted[:count]).sum(axis=1) >= least).all()
+    model = onnx.load(tmp_path / "model.onnx")
+    assert [value.name for value in (*model.graph.input, *model.graph.output)] == [INPUT, OUTPUT]
+    kinds = {tensor.data_type for tensor in model.graph.initializer if len(tensor.dims) > 1}
+    assert (onnx.TensorProto.FLOAT16 in kinds) == (precision == "fp16")
+
+
+def test_the_same_network_gives_the_same_bytes_without_paths_of_this_machine(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_onnx(network("test_resnet"), SIZE, tmp_path / name / "model.onnx", 20, 8)
+    content = (tmp_path / "a" / "model.onnx").read_bytes()
+    assert content == (tmp_path / "b" / "model.onnx").read_bytes()
+    assert str(Path(__file__).parents[2]).encode() not in content
+
+
+def test_parity_counts_cosines_and_answers() -> None:
+    vectors = np.eye(4, dtype=np.float32)
+    ids = np.arange(4)
+    index = PhotoIndex(build_index(vectors, ids, "Flat", None), ids, np.array([10, 11, 12, 13]))
+    rule = AnswerRule(answer="nearest", neighbours=1, vote_neighbours=1, vote_power=1.0, threshold=0.0)
+    turned = vectors.copy()
+    turned[3] = [0.8, 0.0, 0.0, 0.6]  # now nearest to the first
+    parity = compare(vectors, turned, index, rule)
+    assert (parity.photos, parity.agreement) == (4, 0.75)
+    assert parity.least_cosine == pytest.approx(0.6)
+    assert parity.mean_cosine == pytest.approx(0.9)
+
+
+def test_everything_the_server_needs_is_placed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from serving.tiny_repository import build_tiny
+
+    tiny = build_tiny(tmp_path / "tiny").repository
+    monkeypatch.chdir(tmp_path)
+    made = tmp_path / "made"
+    shutil.copytree(tiny / "retrieve" / "1", made)
+    shutil.copy(tiny / "embed" / "1" / "model.onnx", made / "network.onnx")
+    how = Preprocessing.model_validate_json((tiny / "preprocess" / "1" / "preprocess.json").read_text())
+    repository.place(made / "network.onnx", how, made, made / "landmarks.parquet", made / "answer.json")
+    for path in ("retrieve/1/index.faiss", "retrieve/1/entries.parquet", "retrieve/1/landmarks.parquet"):
+        assert (repository.REPOSITORY / path).read_bytes() == (tiny / path).read_bytes()
+    assert (repository.REPOSITORY / "retrieve/1/answer.json").exists()
+    assert repository.NETWORK.read_bytes() == (tiny / "embed/1/model.onnx").read_bytes()
+    assert Preprocessing.model_validate_json(repository.PREPROCESSING.read_text()) == how
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
+def test_without_a_gpu_no_plan_is_built_and_it_is_said() -> None:
+    assert not readiness().ready
+    assert "GPU" in readiness().reason
