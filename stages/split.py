@@ -6,10 +6,10 @@ Groups of near duplicates never cross sides; the ratios hold for each landmark. 
 from __future__ import annotations
 
 import pyarrow.parquet as pq
-from cairn.splitting import side_counts, split
 
 from cairn.files import write_table
 from cairn.manifest import read_images
+from cairn.splitting import side_counts, split
 from cairn.stage import CLEAN, SPLIT, Job, Report, run
 
 

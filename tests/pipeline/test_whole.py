@@ -19,6 +19,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from cairn.composing import compose
+from cairn.manifest import read_images
+from cairn.shards import ShardReader
 
 ROOT = Path(__file__).parents[2]
 TINY = [
@@ -143,16 +145,62 @@ def test_nothing_to_do_runs_nothing_and_one_param_reruns_what_depends_on_it(firs
     ]
 
 
+def dvc(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", *arguments],
+        cwd=folder,
+        env=environment(folder),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+def commit(folder: Path) -> None:
+    author = ["-c", "user.name=Test", "-c", "user.email=test@example.org"]
+    subprocess.run(["git", "add", "--all"], cwd=folder, check=True)
+    subprocess.run(["git", *author, "commit", "--quiet", "--message", "a state"], cwd=folder, check=True)
+
+
+def overrides(names: list[str]) -> list[str]:
+    return [part for name in names for part in ("-S", name)]
+
+
 def test_metrics_and_plots_are_declared(first: Path) -> None:
-    for command in (["metrics", "show", "--json"], ["plots", "show", "--json"]):
-        done = subprocess.run(
-            [sys.executable, "-m", "dvc", *command],
-            cwd=first,
-            env=environment(first),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        for wanted in {"metrics": ["reports/evaluate.json"], "plots": ["history.csv", "surest_right.png"]}[command[0]]:
-            assert wanted in done.stdout
+    assert "reports/evaluate.json" in dvc(first, "metrics", "show", "--json")
+    plots = dvc(first, "plots", "show", "--json")
+    assert "history.csv" in plots
+    assert "surest_right.png" in plots
+
+
+def test_own_photos_and_the_baseline_run_as_experiments_that_can_be_compared(
+    first: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    photos = tmp_path_factory.mktemp("photos")
+    with ShardReader(first / "build" / "raw") as reader:
+        for row in read_images(first / "build" / "raw").to_pylist():
+            path = photos / ("others" if row["landmark_id"] is None else "landmarks") / row["source_name"]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(reader.read(row["shard"], row["offset"], row["size"]))
+    commit(first)
+    given = [
+        "fetch.source=folder",
+        f"fetch.folder.landmarks={photos}/landmarks",
+        f"fetch.folder.distractors={photos}/others",
+    ]
+    dvc(first, "exp", "run", "-n", "own", *overrides([*TINY, *given]))
+    own = report(first, "evaluate")
+    assert report(first, "fetch")["source"] == "folder"
+    dvc(first, "exp", "run", "-n", "plain", *overrides([*TINY, *given, "experiment=baseline"]))
+    plain = report(first, "evaluate")
+    # The preset is the baseline that stood beside the first result: the same photos, split and network.
+    baseline = own["baseline"]
+    assert isinstance(baseline, dict)
+    assert {key: plain[key] for key in baseline} == baseline
+    shown = dvc(first, "exp", "show", "--json")
+    assert '"own"' in shown
+    assert '"plain"' in shown
+    assert "reports/evaluate.json" in dvc(first, "metrics", "diff", "own", "plain", "--json")
+    assert "precision_coverage.csv" in dvc(first, "plots", "diff", "own", "plain", "--json")

@@ -1,0 +1,56 @@
+"""What the documents name is there: make targets, params, subcommands, stages' files, links.
+
+The commands that make and serve results are run for real in tests/pipeline and tests/serving.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from cairn.client.main import COMMANDS
+from cairn.composing import compose
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+def code(page: Path) -> str:
+    """Everything in a page that is set as code, continued lines joined."""
+    text = page.read_text()
+    blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    rest = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    return "\n".join([*blocks, *re.findall(r"`([^`\n]+)`", rest)]).replace("\\\n", " ")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_make_targets_and_subcommands_exist(page: Path) -> None:
+    assert set(re.findall(r"^\s*make ([a-z-]+)", code(page), re.MULTILINE)) <= TARGETS
+    assert set(re.findall(r"(?:^|&& )cairn ([a-z]+)", code(page), re.MULTILINE)) <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_params_that_are_set_compose(tmp_path: Path, page: Path) -> None:
+    for line in code(page).splitlines():
+        overrides = re.findall(r"-S (\S+)", line)
+        if line.strip().startswith("dvc exp run") and overrides:
+            compose(ROOT, tmp_path / "params.yaml", overrides)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_and_scripts_lead_somewhere(page: Path) -> None:
+    links = [link for link in re.findall(r"\]\(([^)#]+)", page.read_text()) if "://" not in link]
+    scripts = re.findall(r"python ((?:benchmarks|stages|docs)/\S+\.py)", code(page))
+    missing = [link for link in links if not (page.parent / link).exists()]
+    missing += [script for script in scripts if not (ROOT / script).exists()]
+    assert not missing
+
+
+def test_make_help_lists_what_the_readme_names() -> None:
+    said = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for target in ("setup", "repro", "test", "serve", "bench", "help"):
+        assert re.search(rf"^{target}\b", said, re.MULTILINE)
