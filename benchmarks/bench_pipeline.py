@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-import yaml
+from cairn.yamls import read_yaml
 
 ROOT = Path(__file__).parents[1]
 
@@ -36,7 +36,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "clone"
         subprocess.run(["git", "clone", "-q", str(ROOT), str(folder)], check=True)
-        stages = list(yaml.safe_load((folder / "dvc.yaml").read_text())["stages"])
+        stages = list(read_yaml(folder / "dvc.yaml")["stages"])
         total = 0.0
         for stage in stages:
             seconds, memory = timed(folder, "repro", "--single-item", stage)

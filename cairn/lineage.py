@@ -8,9 +8,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from cairn.files import md5_of
+from cairn.yamls import read_yaml
 
 LOCK = Path("dvc.lock")
 
@@ -24,7 +23,7 @@ def lineage_now(root: Path, stage: str, params: dict[str, Any]) -> str:
 
     Raises LineageError if dvc.yaml has no such stage or a dependency is missing.
     """
-    stages = yaml.safe_load((root / "dvc.yaml").read_text())["stages"]
+    stages = read_yaml(root / "dvc.yaml")["stages"]
     if stage not in stages:
         raise LineageError(f"dvc.yaml has no stage {stage!r}; it has {', '.join(stages)}")
     locked = _read_lock(root)
@@ -70,7 +69,7 @@ def dvc_hash(path: Path) -> str:
 
 def _read_lock(root: Path) -> dict[str, Any]:
     path = root / LOCK
-    return (yaml.safe_load(path.read_text()) or {}).get("stages", {}) if path.exists() else {}
+    return (read_yaml(path) or {}).get("stages", {}) if path.exists() else {}
 
 
 def _look_up(params: dict[str, Any], name: str) -> Any:

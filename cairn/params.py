@@ -8,8 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml.error import YAMLError
+
+from cairn.yamls import read_yaml
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
@@ -263,10 +265,10 @@ class Params(Block):
 def load_params(path: Path) -> Params:
     """Read and check params.yaml. Raises ParamsError with each wrong param's full name, value and what is allowed."""
     try:
-        content = yaml.safe_load(path.read_text())
+        content = read_yaml(path)
     except FileNotFoundError as error:
         raise ParamsError(f"{path}: no such file; run from the project's root or pass --params") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (YAMLError, UnicodeDecodeError) as error:
         raise ParamsError(f"{path}: not YAML: {error}") from error
     try:
         return Params.model_validate(content)

@@ -10,12 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from cairn.files import discard, read_json, write_json
 from cairn.lineage import lineage_now
 from cairn.params import Params, load_params
 from cairn.tracking import StageLog, stage_run
+from cairn.yamls import read_yaml
 
 PARAMS = Path("params.yaml")
 BUILD = Path("build")
@@ -77,7 +76,7 @@ def run(name: str, work: Callable[[Job], Report], description: str | None) -> No
 
 def _run(name: str, work: Callable[[Job], Report], logged: bool) -> None:
     params = load_params(PARAMS)
-    raw = yaml.safe_load(PARAMS.read_text())
+    raw = read_yaml(PARAMS)
     lineage = lineage_now(Path.cwd(), name, raw)
     keep = BUILD / ".partial" / f"{name}-{lineage}"
     keep.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -66,6 +67,8 @@ def _dataset(name: str, table: Path) -> Any:
     import mlflow
     import pandas as pd
 
+    warnings.filterwarnings("ignore", message="Hint: Inferred schema contains integer")
+    warnings.filterwarnings("ignore", message="The specified dataset source can be interpreted")
     digest = hashlib.sha256(table.read_bytes()).hexdigest()[:8]
     return mlflow.data.from_pandas(pd.read_parquet(table).head(1000), source=str(table), name=name, digest=digest)
 

@@ -24,7 +24,7 @@ stages:
     deps: [out, code/a.txt]
     outs: [two.txt]
 """
-PARAMS = {"seed": 3, "one": {"size": 1.5, "name": "häuser"}, "two": {"inner": [1, 2], "other": None}}
+PARAMS = {"seed": 3, "one": {"size": 1.5, "rate": 0.00003, "name": "häuser"}, "two": {"inner": [1, 2], "other": None}}
 
 
 def dvc(root: Path, *arguments: str) -> None:

@@ -42,7 +42,7 @@ def decode_rows(raw: Path, images: pa.Table, rows: NDArray[np.int64], max_megapi
     """
     chosen = images.take(pa.array(rows))
     places = [Place(*row) for row in zip(*(chosen[name].to_pylist() for name in Place._fields), strict=True)]
-    with ShardReader(raw) as reader, ThreadPool(os.cpu_count()) as pool, warnings.catch_warnings():
+    with warnings.catch_warnings(), ShardReader(raw) as reader, ThreadPool(os.cpu_count()) as pool:
         # Set here for all threads: each would otherwise put back the filters that another one had set.
         warnings.simplefilter("ignore")
         outcomes = pool.imap(lambda place: _outcome(reader, place, max_megapixels), places, chunksize=16)

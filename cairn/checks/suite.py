@@ -35,7 +35,9 @@ def expectations(params: ValidateParams) -> list[gxe.Expectation]:
             column_list=[*IMAGES.names, *DERIVED], meta=_what("columns are the manifest's, in its order")
         ),
         gxe.ExpectColumnValuesToMatchRegex(
-            column="image_id", regex="^[0-9a-f]{16}$", meta=_what("image ids are 16 lower-case hexadecimal characters")
+            column="image_id",
+            regex=r"\A[0-9a-f]{16}\Z",
+            meta=_what("image ids are 16 lower-case hexadecimal characters"),
         ),
         gxe.ExpectColumnValuesToBeUnique(column="image_id", meta=_what("image ids are unique")),
         gxe.ExpectColumnValuesToBeInSet(

@@ -80,6 +80,7 @@ def set_column(column: str, value: Any, *places: int) -> Callable[[list[dict[str
     [
         ("image_id", set_column("image_id", "0000000000000000", 1), 2, 20, "0000000000000000"),
         ("image_id", set_column("image_id", "000000000000001G", 19), 1, 20, "000000000000001G"),
+        ("image_id", set_column("image_id", IDS[19] + "\n", 19), 1, 20, IDS[19]),
         ("label", set_column("landmark_id", 77, 3, 5), 2, 16, "not in landmarks.parquet"),
         ("location", set_column("shard", "shard_99999.tar", 3), 1, 20, "no such shard"),
         ("location", set_column("offset", 10**9, 3, 4, 5), 3, 20, "ends beyond its shard"),

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cairn.stage import numbers
+from cairn.yamls import read_yaml
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,9 +45,7 @@ NAMES = ("fetch", "validate", "clean", "split", "train", "embed", "index", "eval
 
 
 def test_dvc_yaml_has_these_nine_stages_and_a_script_for_each() -> None:
-    import yaml
-
-    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    stages = read_yaml(ROOT / "dvc.yaml")["stages"]
     assert tuple(stages) == NAMES
     assert all(stages[name]["cmd"] == f"python stages/{name}.py" for name in NAMES)
     assert {path.stem for path in (ROOT / "stages").glob("*.py")} == set(NAMES)
