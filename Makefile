@@ -6,7 +6,6 @@ BIN := .venv/bin
 SERVER_BIN := .venv-server/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
-export HF_HUB_OFFLINE ?= 0
 
 .PHONY: help setup repro test lint serve bench mlflow lock params clean
 

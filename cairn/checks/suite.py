@@ -37,7 +37,7 @@ def expectations(params: ValidateParams) -> list[gxe.Expectation]:
         gxe.ExpectColumnValuesToMatchRegex(
             column="image_id",
             regex=r"\A[0-9a-f]{16}\Z",
-            meta=_what("image ids are 16 lower-case hexadecimal characters"),
+            meta=_what("image ids are 16 lower-case hexadecimals"),
         ),
         gxe.ExpectColumnValuesToBeUnique(column="image_id", meta=_what("image ids are unique")),
         gxe.ExpectColumnValuesToBeInSet(

@@ -1,0 +1,55 @@
+"""Draws docs/pictures/answers.jpg from the last run on the embedded data: `python docs/pictures/draw_answers.py`.
+
+The surest right answer of some landmarks, and the surest wrong one.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from cairn.embedding import read_embeddings
+from cairn.evaluation import order_for_people
+from cairn.manifest import read_landmarks
+from cairn.params import load_params
+from cairn.pictures.answers import sheet_row
+from cairn.pictures.contact_sheet import contact_sheet
+from cairn.pictures.photos import open_photos
+from cairn.queries import ask
+from cairn.retrieval.index import PhotoIndex
+from cairn.sides import read_sides
+from cairn.stage import CLEAN, INDEX, PARAMS, TRAINED
+
+LANDMARKS = 3
+
+
+def main() -> None:
+    """Draw the picture beside this file."""
+    params = load_params(PARAMS)
+    if params.fetch.source != "synthetic":
+        raise SystemExit("docs show photos of the embedded data alone; set fetch.source to synthetic")
+    sides = read_sides()
+    vectors = read_embeddings(TRAINED, sides.images["shard"].to_pylist())
+    _, test = ask(sides, vectors, PhotoIndex.open(INDEX), params.evaluate.answer, params.evaluate)
+    table = read_landmarks(CLEAN)
+    names = dict(zip(table["landmark_id"].to_pylist(), table["name"].to_pylist(), strict=True))
+    ordered = order_for_people(test)
+    surest = ordered["surest_right"]
+    _, first = np.unique(test.landmark_ids[surest], return_index=True)
+    rows = [*surest[np.sort(first)[:LANDMARKS]].tolist(), int(ordered["surest_wrong"][0])]
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        open_photos(CLEAN, sides.images, params.clean.short_side, params.clean.max_megapixels) as read,
+    ):
+        sheet = Path(folder) / "answers.png"
+        contact_sheet(
+            [sheet_row(test, row, names, read) for row in rows], sheet, "Queries, and the photos found for them"
+        )
+        Image.open(sheet).convert("RGB").save(Path(__file__).with_name("answers.jpg"), quality=85)
+
+
+if __name__ == "__main__":
+    main()

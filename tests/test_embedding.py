@@ -1,0 +1,85 @@
+"""Embeddings of shards: what is finished is kept, what comes back is what the network said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import cairn.embedding
+from cairn.embedding import embed, embed_shards, locations, read_embeddings
+from cairn.manifest import read_images, write_images
+from cairn.networks.embedder import Embedder, make_embedder
+from cairn.params import SyntheticParams
+from cairn.sources.synthetic import SyntheticSource
+from cairn.training.photos import Location
+
+PARAMS = SyntheticParams(
+    landmarks=3,
+    images=12,
+    distractors=0,
+    exact_duplicates=0,
+    near_duplicates=0,
+    broken=0,
+    mislabelled=0,
+    size=64,
+)
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve photos in several small shards."""
+    folder = tmp_path_factory.mktemp("raw")
+    write_images(folder, SyntheticSource(PARAMS, 0.005, 1).fetch(folder, folder).images)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def network() -> Embedder:
+    torch.manual_seed(0)
+    return make_embedder("test_resnet", "none", "auto", "linear", 8, 48, 256, 10.0, "centre").eval()
+
+
+def by_shard(raw: Path) -> tuple[list[Location], list[str]]:
+    images = read_images(raw).sort_by("shard")
+    return locations(raw, images), images["shard"].to_pylist()
+
+
+def test_what_is_read_is_what_the_network_said(tmp_path: Path, raw: Path, network: Embedder) -> None:
+    places, shards = by_shard(raw)
+    assert len(set(shards)) > 2
+    files = embed_shards(network, places, shards, 4, tmp_path, "network")
+    assert all(np.load(file).dtype == np.float16 for file in files)
+    vectors = read_embeddings(tmp_path, shards)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
+    assert ((vectors * embed(network, places, 4)).sum(axis=1) > 0.9999).all()
+
+
+def test_finished_shards_are_not_made_again(
+    tmp_path: Path, raw: Path, network: Embedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places, shards = by_shard(raw)
+    whole = {f.name: f.read_bytes() for f in embed_shards(network, places, shards, 4, tmp_path / "whole", "network")}
+    made: list[int] = []
+
+    def stops_at_the_second(embedder: Embedder, some: list[Location], batch_size: int) -> np.ndarray:
+        if len(made) == 1:
+            raise KeyboardInterrupt
+        made.append(len(some))
+        return embed(embedder, some, batch_size)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(cairn.embedding, "embed", stops_at_the_second)
+        embed_shards(network, places, shards, 4, tmp_path / "cut", "network")
+    first = next((tmp_path / "cut").iterdir())
+    before = first.stat().st_mtime_ns
+    embed_shards(network, places, shards, 4, tmp_path / "cut", "network")
+    assert first.stat().st_mtime_ns == before
+    assert {file.name: file.read_bytes() for file in (tmp_path / "cut").iterdir()} == whole
+
+
+def test_a_missing_shard_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"shard_00007\.npy.*dvc repro embed"):
+        read_embeddings(tmp_path, ["shard_00007.tar"])
