@@ -32,10 +32,26 @@ class StageLog:
     datasets: Mapping[str, Path] = field(default_factory=dict)  # name -> parquet file
 
 
+def root() -> Path:
+    """Where the database lies: the repository that DVC was started in, else the current folder."""
+    return Path(os.environ.get("DVC_ROOT") or Path.cwd())
+
+
 def tracking_uri() -> str:
     """Where runs are logged."""
-    root = Path(os.environ.get("DVC_ROOT") or Path.cwd())
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root() / 'mlflow.db'}"
+
+
+def choose_experiment() -> None:
+    """Log to CAIRN_MLFLOW_EXPERIMENT, else `cairn`; its pictures lie beside our own database, in mlartifacts/."""
+    import mlflow
+
+    mlflow.set_tracking_uri(tracking_uri())
+    name = os.environ.get("CAIRN_MLFLOW_EXPERIMENT", "cairn")
+    ours = "MLFLOW_TRACKING_URI" not in os.environ
+    if ours and mlflow.get_experiment_by_name(name) is None:
+        mlflow.create_experiment(name, artifact_location=(root() / "mlartifacts").as_uri())
+    mlflow.set_experiment(name)
 
 
 @contextmanager
@@ -43,8 +59,7 @@ def stage_run(stage: str, params: Mapping[str, Any], lineage: str, restored: boo
     """An MLflow run for one stage, with its params and tags; yields a function that takes the StageLog."""
     import mlflow
 
-    mlflow.set_tracking_uri(tracking_uri())
-    mlflow.set_experiment(os.environ.get("CAIRN_MLFLOW_EXPERIMENT", "cairn"))
+    choose_experiment()
     with mlflow.start_run(run_name=stage):
         mlflow.set_tags(tags(stage, lineage, restored))
         mlflow.log_params({name: str(value)[:6000] for name, value in flat(params).items()})

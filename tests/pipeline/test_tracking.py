@@ -18,7 +18,8 @@ from cairn.tracking import LINEAGE_TAG, StageLog, flat, known_lineages, stage_ru
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DVC_EXP_NAME", "brave-stone")
     return tmp_path
@@ -49,6 +50,8 @@ def test_a_stage_is_logged_with_params_metrics_tags_pictures_and_data(store: Pat
     assert [point.value for point in client.get_metric_history(run.info.run_id, "loss")] == [3.0, 2.0]
     assert [item.path for item in client.list_artifacts(run.info.run_id, "pictures")] == ["pictures/curve.png"]
     assert known_lineages() == {"abc"}
+    assert (store / "mlflow.db").exists()
+    assert [path.name for path in (store / "mlartifacts").rglob("*.png")] == ["curve.png"]
 
 
 def test_a_stage_that_fails_is_no_known_lineage(store: Path) -> None:
