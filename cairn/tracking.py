@@ -46,9 +46,9 @@ def choose_experiment() -> None:
     """Log to CAIRN_MLFLOW_EXPERIMENT, else `cairn`; its pictures lie beside our own database, in mlartifacts/."""
     import mlflow
 
+    ours = "MLFLOW_TRACKING_URI" not in os.environ  # asked first, since MLflow sets it
     mlflow.set_tracking_uri(tracking_uri())
     name = os.environ.get("CAIRN_MLFLOW_EXPERIMENT", "cairn")
-    ours = "MLFLOW_TRACKING_URI" not in os.environ
     if ours and mlflow.get_experiment_by_name(name) is None:
         mlflow.create_experiment(name, artifact_location=(root() / "mlartifacts").as_uri())
     mlflow.set_experiment(name)
