@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from ctypes.util import find_library
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
@@ -61,7 +62,7 @@ def find_server_env(root: Path) -> ServerEnv:
         binary=_existing(server / "bin" / "tritonserver"),
         backend=_existing(server / "backends" / "python"),
         stub=_existing(server / "python_backend_stubs" / python / "triton_python_backend_stub"),
-        libraries=(_existing(packages / "nvidia_pytriton.libs"), _base_libraries(root)),
+        libraries=(_existing(packages / "nvidia_pytriton.libs"), _base_libraries(root, packages.parent.name)),
     )
 
 
@@ -76,14 +77,20 @@ def _existing(path: Path) -> Path:
     return path
 
 
-def _base_libraries(root: Path) -> Path:
-    """The folder where the Python below a virtual environment keeps libpython, which the stub is linked with."""
+def _base_libraries(root: Path, python: str) -> Path:
+    """The folder where the Python below a virtual environment keeps libpython, which the stub is linked with.
+
+    Debian keeps it among the system's libraries, in a package of its own.
+    """
     lines = (root / "pyvenv.cfg").read_text().splitlines()
     pairs = (line.partition("=") for line in lines)
     home = next((value.strip() for key, _, value in pairs if key.strip() == "home"), None)
     if home is None:
         raise ServerError(f"{root / 'pyvenv.cfg'}: names no `home`; {WAY_OUT}")
-    return Path(home).parent / "lib"
+    folder = Path(home).parent / "lib"
+    if not (folder / f"lib{python}.so.1.0").exists() and find_library(python) is None:
+        raise ServerError(f"lib{python}.so.1.0 is needed by the server; on Debian: apt-get install lib{python}")
+    return folder
 
 
 def check_repository(repository: Path) -> None:
