@@ -15,15 +15,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from pipeline.served import check, compare
 
-from cairn.client import Answer, Client
 from cairn.composing import compose
-from cairn.embedding import read_embeddings
 from cairn.manifest import read_images
-from cairn.serving.server import default_server_env, running_server
 from cairn.shards import ShardReader
 
 ROOT = Path(__file__).parents[2]
@@ -139,32 +136,7 @@ def test_the_report_has_its_keys_and_the_baseline_beside_it(first: Path) -> None
 
 
 def test_served_answers_and_embeddings_are_the_evaluated_ones(first: Path) -> None:
-    """The raw photos of the test side, sent to a real server on what was exported."""
-    rows = pq.read_table(first / "build" / "evaluation" / "predictions.parquet").to_pylist()
-    places = {row["image_id"]: row for row in read_images(first / "build" / "raw").to_pylist()}
-    cleaned = read_images(first / "build" / "clean")
-    vectors = read_embeddings(first / "build" / "embeddings" / "network", cleaned["shard"].to_pylist())
-    by_id = dict(zip(cleaned["image_id"].to_pylist(), vectors, strict=True))
-    with ShardReader(first / "build" / "raw") as reader:
-        photos = [reader.read(p["shard"], p["offset"], p["size"]) for p in (places[r["image_id"]] for r in rows)]
-    with running_server(first / "triton_repo", default_server_env()) as address, Client(address) as client:
-        answers, served = client.query(photos), client.embeddings(photos)
-    wanted = np.stack([by_id[row["image_id"]] for row in rows])
-    assert (served * wanted).sum(axis=1).min() >= 0.999
-    for row, answer in zip(rows, answers, strict=True):
-        assert isinstance(answer, Answer)
-        # float16 on disk may turn two neighbours around that are equally near; nothing else may differ.
-        assert answer.score == pytest.approx(row["score"], abs=0.01)
-        if abs(row["score"] - threshold(first)) > 0.01:
-            assert (answer.landmark_id is not None) == row["answered"]
-        if row["answered"] and answer.landmark_id is not None:
-            assert answer.landmark_id == row["landmark_id"]
-    same = [a.neighbours[0].image_id == row["nearest"] for a, row in zip(answers, rows, strict=True)]  # type: ignore[union-attr]
-    assert np.mean(same) >= 0.95
-
-
-def threshold(folder: Path) -> float:
-    return float(json.loads((folder / "build" / "evaluation" / "answer.json").read_text())["threshold"])
+    check(compare(first))
 
 
 def test_nothing_to_do_runs_nothing_and_one_param_reruns_what_depends_on_it(first: Path) -> None:
