@@ -82,7 +82,7 @@ class AugmentedPhotos(Dataset[tuple[Tensor, int]]):
         image = decode(self._readers.read(self.locations[at]), self.how.short_side, self.how.max_megapixels)
         seed = int(np.random.SeedSequence((self.seed, self.epoch, at)).generate_state(1)[0])
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed prepares for GPUs too, a tenth of all this
             pixels = torch.from_numpy(normalise(self._change(image), self.how))
             return self._erase(pixels), self.classes[at]
 

@@ -24,7 +24,7 @@ from cairn.sources.synthetic.renderer import (
 from cairn.sources.synthetic.solids import Floats, Mesh
 
 ASPECTS = ((4, 3), (4, 3), (3, 4), (1, 1), (16, 9))
-AZIMUTH = np.radians(100)  # photos are taken from this far to either side of a landmark's front
+AZIMUTH = np.radians(80)  # photos are taken from this far to either side of a landmark's front
 
 GROUNDS = [
     Surface((0.52, 0.50, 0.46), 2.0, 0.2, 0.15),
@@ -63,7 +63,7 @@ def photograph(mesh: Mesh, rng: np.random.Generator, longer: int) -> Image.Image
     far = float(np.linalg.norm(camera.eye[:2])) + float(np.abs(high[:2]).max())
     _background(canvas, rng, setting.light, far)
     draw_mesh(canvas, mesh, setting.light)
-    if rng.random() < 0.65:
+    if rng.random() < 0.5:
         near = max(float(np.linalg.norm(camera.eye[:2])) - float(np.linalg.norm(high[:2])), 1.5)
         for _ in range(int(rng.integers(1, 6))):
             prop = props.OCCLUDERS[rng.integers(len(props.OCCLUDERS))](rng)
