@@ -39,7 +39,7 @@ def main() -> None:
         stages = list(read_yaml(folder / "dvc.yaml")["stages"])
         total = 0.0
         for stage in stages:
-            seconds, memory = timed(folder, "repro", "--single-item", stage)
+            seconds, memory = timed(folder, "repro", "--single-item", "--force", stage)
             total += seconds
             print(f"{stage:12}{seconds:8.1f} s   largest process so far {memory:5.2f} GB", flush=True)
         print(f"{'all':12}{total:8.1f} s, each with DVC's own start")
