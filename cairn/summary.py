@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import subprocess
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -25,6 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(_: argparse.Namespace) -> int:
     """Print the table; return the exit status."""
     print("\n".join(summary(report_of("fetch"), report_of("clean"), report_of("evaluate"))))
+    if subprocess.run([sys.executable, "-m", "dvc", "status", "--quiet"], check=False).returncode != 0:
+        print(
+            "Some of this is of an earlier run: `dvc status` says what has changed, `dvc repro` brings it up to date.\n"
+        )
     return 0
 
 
@@ -37,7 +43,7 @@ def summary(fetch: Mapping[str, Any], clean: Mapping[str, Any], evaluate: Mappin
     lines += [
         "",
         f"asked                       {evaluate['queries']} landmark photos, {evaluate['distractors']} that show none",
-        f"fetched                     {fetch['images']} photos, {clean['kept']} kept, {clean['dropped']} set aside:",
+        f"fetched                     {fetch['images']} photos, {clean['kept']} kept, {clean['dropped']} set aside",
         *_reasons(clean["reasons"].items()),
         "",
         "look      build/pictures/evaluate/ (contact sheets and curves), docs/results.md",

@@ -73,9 +73,8 @@ def train(
         train_side.locations, train_side.classes.tolist(), embedder.config.preprocessing, schedule, seed
     )
     order = ShuffledOnce(len(photos), seed)
-    loader = DataLoader(
-        photos, schedule.batch_size, sampler=order, num_workers=params.workers, drop_last=len(photos) > 2
-    )
+    batch_size = min(schedule.batch_size, len(photos))
+    loader = DataLoader(photos, batch_size, sampler=order, num_workers=params.workers, drop_last=True)
     state = _State(embedder, head, optimiser, keep / "checkpoint.pt")
     if params.weights != "none" and state.epochs_done == 0:
         start_from_features(embedder, head, train_side, schedule.batch_size)

@@ -119,3 +119,10 @@ def test_the_order_is_a_new_permutation_each_epoch() -> None:
     order.epoch = 1
     assert sorted(first) == sorted(order) == list(range(50))
     assert first != list(order)
+
+
+def test_fewer_photos_than_a_batch_are_trained_on(photos: Photos, tmp_path: Path) -> None:
+    few = Photos(photos.locations[:6], photos.classes[:6])
+    trained = fit(few, tmp_path / "keep", settings(2))
+    assert len(trained.history) == 2
+    assert all(np.isfinite(row["train_loss"]) for row in trained.history)
