@@ -16,7 +16,9 @@ from cairn.client.client import DEFAULT_ADDRESS, Answer, Client, PhotoError, Ser
 from cairn.progress import progress
 
 SERVER_VARIABLE = "CAIRN_SERVER"
-SUFFIXES = frozenset({".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".mpo", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+SUFFIXES = frozenset(
+    {".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".mpo", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
