@@ -25,6 +25,7 @@ COMMANDS = {
     "query": Command("ask a running server what photos show", "cairn.client.query", "client"),
     "summary": Command("print what the last `dvc repro` came to", "cairn.summary", "pipeline"),
     "backfill": Command("log to MLflow what DVC's run cache restored", "cairn.backfill", "pipeline"),
+    "leaderboard": Command("print the table of experiments, from MLflow", "cairn.leaderboard", "pipeline"),
 }
 
 

@@ -1,0 +1,229 @@
+"""`cairn leaderboard`: the table of experiments, as Markdown, from the runs that MLflow holds.
+
+A row is a DVC experiment; runs outside one are the row `workspace`. Experiments named `<preset>-s<seed>` (arcface-s1,
+arcface-s2), where <seed> is the seed they ran with, are seeds of one row `<preset>`: it shows their mean and, of two or
+more, their sample standard deviation. An experiment that ran several times counts with its latest finished evaluate
+run, and so does a seed that two experiments of a row share. Minutes are those of the train run before it; for a train
+run that `cairn backfill` restored, those of the earliest real one with its lineage; a dash where there is none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import sys
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any, NamedTuple
+
+from cairn.files import written_aside
+from cairn.tracking import LINEAGE_TAG, tracking_uri
+
+METRICS = {"gap": "gap", "accuracy": "accuracy", "coverage": "coverage_at_precision_95"}  # by column
+TITLES = {
+    "gap": "GAP",
+    "accuracy": "accuracy",
+    "coverage": "coverage at 95 % precision",
+    "minutes": "training minutes",
+}
+WORKSPACE = "workspace"
+OPENING, CLOSING = "<!-- leaderboard -->", "<!-- /leaderboard -->"
+DASH = "–"
+
+
+class LeaderboardError(ValueError):
+    """Nothing to make a table of, or nowhere to put it; the message says what, where, and the way out."""
+
+
+@dataclass(frozen=True)
+class Logged:
+    """What the table needs of a finished run."""
+
+    experiment: str  # of DVC
+    stage: str
+    lineage: str
+    restored: bool
+    seed: str | None
+    started: int  # milliseconds since 1970
+    minutes: float
+    metrics: Mapping[str, float]
+
+
+class Figure(NamedTuple):
+    """Of the seeds that have it: the mean, and the sample standard deviation where they are two or more."""
+
+    mean: float
+    spread: float | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """An experiment over its seeds; a column that no seed has is not in `figures`."""
+
+    experiment: str
+    figures: Mapping[str, Figure]
+    seeds: int
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command line of `cairn leaderboard`."""
+    parser.add_argument(
+        "--experiment",
+        default=os.environ.get("CAIRN_MLFLOW_EXPERIMENT", "cairn"),
+        metavar="NAME",
+        help="the MLflow experiment to read (default: $CAIRN_MLFLOW_EXPERIMENT, or cairn)",
+    )
+    parser.add_argument("--sort", choices=METRICS, default="gap", help="best first, by this figure (default: gap)")
+    way = parser.add_mutually_exclusive_group()
+    way.add_argument("--json", action="store_true", help="print one JSON object a row, one a line")
+    way.add_argument(
+        "--into",
+        type=Path,
+        metavar="FILE",
+        help=f"put the table between the lines {OPENING} and {CLOSING} of a Markdown file, instead of printing it",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the table or put it into a file. Status 0, or 2 if there is nothing to show or nowhere to put it."""
+    try:
+        rows = ranked(rows_of(read(args.experiment)), args.sort)
+        if not rows:
+            raise LeaderboardError(
+                f"{tracking_uri()}: no finished evaluate run in the experiment {args.experiment!r}; "
+                "`dvc repro` and `dvc exp run` log them"
+            )
+        if args.into:
+            put_into(args.into, markdown(rows))
+        else:
+            print("\n".join(json_line(row) for row in rows) if args.json else markdown(rows))
+    except (LeaderboardError, OSError) as error:
+        print(f"cairn leaderboard: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def read(experiment: str) -> list[Logged]:
+    """The finished runs of an MLflow experiment, earliest first.
+
+    Raises LeaderboardError if there is no database, no such experiment, or MLflow cannot read it.
+    """
+    uri = tracking_uri()
+    file = uri.removeprefix("sqlite:///")
+    if file != uri and not Path(file).exists():  # asked first, since MLflow would make it
+        raise LeaderboardError(f"{file}: no such MLflow database; `dvc repro` and `dvc exp run` make it")
+    import mlflow
+
+    mlflow.set_tracking_uri(uri)
+    try:
+        found = mlflow.get_experiment_by_name(experiment)
+        if found is None:
+            names = ", ".join(sorted(known.name for known in mlflow.search_experiments()))
+            raise LeaderboardError(f"{uri}: no experiment {experiment!r}; there are {names}")
+        runs = mlflow.search_runs(
+            [found.experiment_id],
+            filter_string="attributes.status = 'FINISHED'",
+            order_by=["attributes.start_time ASC"],
+            output_format="list",
+        )
+    except mlflow.MlflowException as error:
+        raise LeaderboardError(f"{uri}: MLflow cannot read it: {error}") from error
+    return [_logged(run) for run in runs]
+
+
+def _logged(run: Any) -> Logged:
+    tags = run.data.tags
+    return Logged(
+        experiment=tags.get("DVC_EXP_NAME", WORKSPACE),
+        stage=tags.get("cairn.stage", ""),
+        lineage=tags.get(LINEAGE_TAG, ""),
+        restored=tags.get("cairn.restored") == "true",
+        seed=run.data.params.get("seed"),
+        started=run.info.start_time,
+        minutes=(run.info.end_time - run.info.start_time) / 60_000,
+        metrics=run.data.metrics,
+    )
+
+
+def rows_of(runs: Sequence[Logged]) -> list[Row]:
+    """Runs, earliest first, as rows: the last evaluate run of an experiment counts, then the last of a seed."""
+    last = {run.experiment: run for run in runs if run.stage == "evaluate"}
+    of_seed = {row_and_seed(run): run for run in sorted(last.values(), key=lambda run: run.started)}
+    rows: dict[str, list[dict[str, float]]] = defaultdict(list)
+    for (row, _), run in of_seed.items():
+        rows[row].append(_figures(run, runs))
+    return [Row(name, _over_seeds(figures), len(figures)) for name, figures in rows.items()]
+
+
+def row_and_seed(run: Logged) -> tuple[str, str | None]:
+    """`<preset>-s<seed>` as its two parts, unless the run had another seed: then the number is part of the name."""
+    parts = re.fullmatch(r"(.+)-s(\d+)", run.experiment)
+    if parts and run.seed in (None, parts[2]):
+        return parts[1], parts[2]
+    return run.experiment, run.seed
+
+
+def _figures(evaluated: Logged, runs: Sequence[Logged]) -> dict[str, float]:
+    """The columns of one seed, without those it has no figure for."""
+    figures = {column: evaluated.metrics[name] for column, name in METRICS.items() if name in evaluated.metrics}
+    minutes = training_minutes(evaluated, runs)
+    return figures if minutes is None else {**figures, "minutes": minutes}
+
+
+def training_minutes(evaluated: Logged, runs: Sequence[Logged]) -> float | None:
+    """How long the network of an evaluate run trained, as far as `runs`, earliest first, tell."""
+    trainings = [run for run in runs if run.stage == "train"]
+    before = [t for t in trainings if t.experiment == evaluated.experiment and t.started <= evaluated.started]
+    if not before:
+        return None
+    last = before[-1]
+    real = [t for t in trainings if t.lineage == last.lineage and not t.restored] if last.restored else [last]
+    return real[0].minutes if real else None
+
+
+def _over_seeds(seeds: Sequence[Mapping[str, float]]) -> dict[str, Figure]:
+    values = {column: [seed[column] for seed in seeds if column in seed] for column in TITLES}
+    return {column: Figure(mean(of), stdev(of) if len(of) > 1 else None) for column, of in values.items() if of}
+
+
+def ranked(rows: Sequence[Row], column: str) -> list[Row]:
+    """Highest mean first, rows without one last; equal ones by name."""
+    return sorted(rows, key=lambda row: (-row.figures.get(column, Figure(-1.0, None)).mean, row.experiment))
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """The table."""
+    lines = [["experiment", *TITLES.values(), "seeds"], ["---"] * (len(TITLES) + 2)]
+    for row in rows:
+        cells = [shown(column, row.figures[column]) if column in row.figures else DASH for column in TITLES]
+        lines.append([row.experiment, *cells, str(row.seeds)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def shown(column: str, figure: Figure) -> str:
+    """`.949 ± .003`, minutes as `8.6 ± 0.2`; of one seed the mean alone."""
+    values = [value for value in figure if value is not None]
+    if column == "minutes":
+        return " ± ".join(f"{value:.1f}" for value in values)
+    return " ± ".join(f"{value:.3f}".removeprefix("0") for value in values)
+
+
+def json_line(row: Row) -> str:
+    """A row as JSON; a column is null, or has `mean` and `spread`."""
+    columns = {column: row.figures[column]._asdict() if column in row.figures else None for column in TITLES}
+    return json.dumps({"experiment": row.experiment, **columns, "seeds": row.seeds}, ensure_ascii=False)
+
+
+def put_into(file: Path, table: str) -> None:
+    """Replace what stands between the markers of `file`. Raises LeaderboardError unless each is there once, in turn."""
+    text = file.read_text()
+    parts = re.split(f"({re.escape(OPENING)}|{re.escape(CLOSING)})", text)
+    if parts[1::2] != [OPENING, CLOSING]:
+        raise LeaderboardError(f"{file}: needs the markers {OPENING} and {CLOSING}, each once and in this order")
+    with written_aside(file) as aside:
+        aside.write_text(f"{parts[0]}{OPENING}\n\n{table}\n\n{CLOSING}{parts[4]}")
