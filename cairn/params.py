@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml.error import YAMLError
 
+from cairn.losses.params import ArcFaceParams, SoftmaxParams, SubCenterParams, TripletParams
 from cairn.yamls import read_yaml
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -164,11 +165,35 @@ class SplitParams(Block):
     unseen_landmarks: Share  # kept out of training: known only to the index
 
 
-class ArcFaceParams(Block):
-    """Deng et al. 2019, arXiv:1801.07698."""
+class LossesParams(Block):
+    """Of each loss; train.loss says which is used."""
 
-    scale: Annotated[float, Field(gt=0)]
-    margin: Annotated[float, Field(ge=0, lt=3.15)]  # radians
+    arcface: ArcFaceParams
+    subcenter: SubCenterParams
+    softmax: SoftmaxParams
+    triplet: TripletParams
+
+
+class SamplerParams(Block):
+    """What makes up a batch. shuffled: every photo once an epoch; classes: so many photos of so many landmarks;
+    subspaces: the same, of landmarks that look alike (clusters of their means).
+    """
+
+    name: Literal["shuffled", "classes", "subspaces"]
+    classes: Annotated[int, Field(ge=2)]
+    images: Annotated[int, Field(ge=2)]
+    subspaces: Positive
+
+
+class AugmentParams(Block):
+    """How a training photo is changed. `cairn/training/augment.py` says what each name does."""
+
+    name: Literal["none", "crop", "resize_crop", "rotate_crop", "shift", "randaugment"]
+    min_crop: Annotated[float, Field(gt=0, le=1)]  # random resized crop: the least share of the area
+    colour_jitter: Share  # crop
+    erase: Share  # probability of random erasing
+    operations: Annotated[int, Field(ge=0, le=14)]  # randaugment: how many in a row
+    magnitude: Annotated[int, Field(ge=0, le=30)]  # randaugment
 
 
 class Schedule(Block):
@@ -182,10 +207,21 @@ class Schedule(Block):
     weight_decay: Annotated[float, Field(ge=0)]
     warmup_epochs: Annotated[float, Field(ge=0)]
     batch_norm: Literal["train", "eval"]  # of the backbone; eval where weights carry folded or trusted statistics
-    min_crop: Annotated[float, Field(gt=0, le=1)]  # random resized crop: the least share of the area
-    colour_jitter: Share
-    erase: Share  # probability of random erasing
-    arcface: ArcFaceParams
+    optimiser: Literal["adamw", "adam", "sgd"]
+    momentum: Annotated[float, Field(ge=0, lt=1)]  # sgd
+    course: Literal["cosine", "constant", "exponential"]  # of the learning rate; exponential: 0.96 every 100 steps
+    accumulate: Positive  # batches to a step
+    average: Annotated[float, Field(ge=0, lt=1)]  # decay of the running mean of weights that is kept; 0: none
+    sampler: SamplerParams
+    augment: AugmentParams
+    losses: LossesParams
+
+
+class JoinedParams(Block):
+    """One more backbone, whose features are joined with the first one's."""
+
+    backbone: str
+    weights: str
 
 
 class TrainParams(Block):
@@ -193,11 +229,12 @@ class TrainParams(Block):
 
     backbone: str  # any name timm knows
     weights: str  # none, hub, or a .safetensors or .pth file
+    joined: tuple[JoinedParams, ...]  # further backbones in the same network
     fit: Literal["squash", "centre"]  # how a photo becomes a square: shape given up, or its middle
     pooling: Literal["auto", "gem", "mean", "class_mean"]  # auto: gem of a feature map, class_mean of tokens
     neck: Literal["none", "linear"]
     dimensions: Annotated[int, Field(ge=8, le=8192)] | None  # of the embedding; none: as many as pooling gives
-    loss: Literal["arcface"]
+    loss: Literal["arcface", "subcenter", "softmax", "triplet"]
     scratch: Schedule  # used where weights is none
     finetune: Schedule  # used where weights are given
     patience: Positive  # epochs without a better validation score before training stops

@@ -28,7 +28,7 @@ class HalfEmbedder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Embed float32 [batch, 3, size, size] as float32 [batch, dimensions]."""
-        pooled = self.embedder.pooling(self.embedder.backbone.forward_features(images.half()))  # type: ignore[operator]
+        pooled = self.embedder.pooled(images.half())
         return nn.functional.normalize(self.embedder.neck(pooled.half()).float(), dim=1)
 
 

@@ -12,18 +12,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from cairn.losses import LOSSES
-from cairn.losses.arcface import ArcFace
+from cairn.losses.base import LossHead, class_means
 from cairn.metrics.gap import gap_of
-from cairn.networks.embedder import Embedder, embed_batch
+from cairn.networks.embedder import Embedder
 from cairn.params import Schedule, TrainParams
 from cairn.progress import progress
+from cairn.training.averaging import averaged
 from cairn.training.checkpoint import load_checkpoint, save_checkpoint
-from cairn.training.photos import AugmentedPhotos, Location, ShuffledOnce, plain_batches
-from cairn.training.schedule import warmup_cosine
-from cairn.training.start import start_head, start_neck
+from cairn.training.optimiser import make_optimiser, set_rates
+from cairn.training.photos import AugmentedPhotos, Location, plain_batches
+from cairn.training.samplers import SAMPLERS
+from cairn.training.start import start_neck
 
 CLIP_NORM = 5.0
 START_PHOTOS = 20_000
@@ -61,41 +64,58 @@ def train(
     After each epoch a checkpoint goes to `keep`, and a run that finds one there goes on from it to the same bytes.
     """
     schedule = params.schedule
-    classes = int(train_side.classes.max()) + 1
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if schedule.epochs == 0:
         return Trained(embedder.eval(), [], 0)
     torch.manual_seed(seed)
-    head = LOSSES[params.loss](embedder.config.dimensions, classes, schedule)
-    embedder, head = embedder.to(device), head.to(device)
+    sizes = np.bincount(train_side.classes)
+    head = LOSSES[params.loss](embedder.config.dimensions, sizes, getattr(schedule.losses, params.loss))
+    network = Network(embedder, head).to("cuda" if torch.cuda.is_available() else "cpu")
     optimiser = make_optimiser(embedder, head, schedule)
+    means = start(network, train_side, schedule, whiten=params.weights != "none")
+    average = averaged(network, schedule.average) if schedule.average else None
     photos = AugmentedPhotos(
-        train_side.locations, train_side.classes.tolist(), embedder.config.preprocessing, schedule, seed
+        train_side.locations, train_side.classes.tolist(), embedder.config.preprocessing, schedule.augment, seed
     )
-    order = ShuffledOnce(len(photos), seed)
-    batch_size = min(schedule.batch_size, len(photos))
-    loader = DataLoader(photos, batch_size, sampler=order, num_workers=params.workers, drop_last=True)
-    state = _State(embedder, head, optimiser, keep / "checkpoint.pt")
-    if params.weights != "none" and state.epochs_done == 0:
-        start_from_features(embedder, head, train_side, schedule.batch_size)
+    sampler = SAMPLERS[schedule.sampler.name](train_side.classes, means, schedule, seed)
+    loader = DataLoader(photos, batch_sampler=sampler, num_workers=params.workers)
+    state = _State(network, optimiser, average, keep / "checkpoint.pt")
     for epoch in range(state.epochs_done, schedule.epochs):
         if state.epochs_since_best() >= params.patience:
             break
-        photos.epoch = order.epoch = epoch
+        photos.epoch = sampler.epoch = epoch
         torch.manual_seed(seed * 100_003 + epoch)
-        loss = run_epoch(embedder, head, optimiser, loader, schedule, epoch, precision)
-        row = {"epoch": float(epoch + 1), "train_loss": loss, **validate(embedder, head, validation_side, schedule)}
+        loss = run_epoch(network, average, optimiser, loader, schedule, epoch, precision)
+        row = {"epoch": float(epoch + 1), "train_loss": loss, **validate(state.kept, validation_side, schedule)}
         state.finish_epoch(row)
         on_epoch(row)
     embedder.load_state_dict(state.best)
     return Trained(embedder.cpu().eval(), state.history, state.best_epoch())
 
 
-class _State:
-    """Network, head, optimiser and history, as they are saved and found again."""
+class Network(nn.Module):
+    """What is trained, in one piece."""
 
-    def __init__(self, embedder: Embedder, head: nn.Module, optimiser: torch.optim.Optimizer, path: Path) -> None:
-        self.parts: dict[str, Any] = {"embedder": embedder, "head": head, "optimiser": optimiser}
+    def __init__(self, embedder: Embedder, head: LossHead) -> None:
+        super().__init__()
+        self.embedder = embedder
+        self.head = head
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return next(self.embedder.parameters()).device
+
+
+class _State:
+    """Network, its running mean, optimiser and history, as they are saved and found again."""
+
+    def __init__(
+        self, network: Network, optimiser: torch.optim.Optimizer, average: AveragedModel | None, path: Path
+    ) -> None:
+        self.parts: dict[str, Any] = {"network": network, "optimiser": optimiser}
+        if average is not None:
+            self.parts["average"] = average
+        self.kept: Network = network if average is None else average.module  # type: ignore[assignment]
         self.path = path
         self.history: list[dict[str, float]] = []
         self.best: dict[str, Tensor] = {}
@@ -119,31 +139,14 @@ class _State:
     def finish_epoch(self, row: dict[str, float]) -> None:
         self.history.append(row)
         if self.best_epoch() == len(self.history):
-            self.best = copy.deepcopy({k: v.cpu() for k, v in self.parts["embedder"].state_dict().items()})
+            self.best = copy.deepcopy({k: v.cpu() for k, v in self.kept.embedder.state_dict().items()})
         saved = {name: part.state_dict() for name, part in self.parts.items()}
         save_checkpoint(self.path, {**saved, "history": self.history, "best": self.best})
 
 
-def make_optimiser(embedder: Embedder, head: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
-    """AdamW, the backbone at a learning rate of its own; norms and biases are not decayed."""
-    if schedule.backbone_lr == 0:
-        embedder.backbone.requires_grad_(False)
-    groups = []
-    rated = ((embedder.backbone, schedule.backbone_lr), (embedder.pooling, schedule.head_lr))
-    for module, rate in (*rated, (embedder.neck, schedule.head_lr), (head, schedule.head_lr)):
-        wanted = [p for p in module.parameters() if p.requires_grad]
-        for decay, chosen in (
-            (schedule.weight_decay, [p for p in wanted if p.ndim > 1]),
-            (0.0, [p for p in wanted if p.ndim <= 1]),
-        ):
-            if chosen:
-                groups.append({"params": chosen, "lr": rate, "full_lr": rate, "weight_decay": decay})
-    return torch.optim.AdamW(groups)
-
-
 def run_epoch(
-    embedder: Embedder,
-    head: ArcFace,
+    network: Network,
+    average: AveragedModel | None,
     optimiser: torch.optim.Optimizer,
     loader: DataLoader[tuple[Tensor, int]],
     schedule: Schedule,
@@ -151,48 +154,50 @@ def run_epoch(
     precision: str,
 ) -> float:
     """One pass over the training photos; the mean loss."""
-    set_training(embedder, schedule)
-    head.train()
-    device = next(embedder.parameters()).device
-    steps = len(loader)
+    set_training(network, schedule)
+    device, steps = network.device, len(loader)
     losses = []
+    optimiser.zero_grad(set_to_none=True)
     for step, (images, classes) in enumerate(progress(loader, f"epoch {epoch + 1}/{schedule.epochs}", unit="batch")):
-        share = warmup_cosine(epoch * steps + step, schedule.epochs * steps, round(schedule.warmup_epochs * steps))
-        for group in optimiser.param_groups:
-            group["lr"] = share * group["full_lr"]
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            embeddings = embedder(images.to(device))
-        loss = head(embeddings.float(), classes.to(device))
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+            features = network.embedder.features(images.to(device))
+        loss = network.head(features.float(), classes.to(device))
+        (loss / schedule.accumulate).backward()
+        losses.append(loss.item())
+        if (step + 1) % schedule.accumulate and step + 1 < steps:
+            continue
+        set_rates(optimiser, schedule, epoch * steps + step, steps)
         for group in optimiser.param_groups:
             nn.utils.clip_grad_norm_(group["params"], CLIP_NORM)
         optimiser.step()
-        losses.append(loss.item())
+        optimiser.zero_grad(set_to_none=True)
+        if average is not None:
+            average.update_parameters(network)
     return float(np.mean(losses))
 
 
-def set_training(embedder: Embedder, schedule: Schedule) -> None:
-    """Train mode, but for the backbone's batch norms where their statistics are to be trusted."""
-    embedder.train()
-    if schedule.backbone_lr == 0:
-        embedder.backbone.eval()
-    if schedule.batch_norm == "eval":
-        for module in embedder.backbone.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()
+def set_training(network: Network, schedule: Schedule) -> None:
+    """Train mode, but for the backbones' batch norms where their statistics are to be trusted."""
+    network.train()
+    for branch in network.embedder.branches:
+        if schedule.backbone_lr == 0:
+            branch.backbone.eval()
+        if schedule.batch_norm == "eval":
+            for module in branch.backbone.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
 
 
 @torch.inference_mode()
-def validate(embedder: Embedder, head: ArcFace, side: Photos, schedule: Schedule) -> dict[str, float]:
-    """GAP and accuracy of the head's own cosines on landmark photos of known classes and on distractors."""
+def validate(network: Network, side: Photos, schedule: Schedule) -> dict[str, float]:
+    """GAP and accuracy of the head's own scores on landmark photos of known classes and on distractors."""
     landmarks = int((side.classes >= 0).sum())
     if landmarks == 0:
         return {"validation_gap": 0.0, "validation_accuracy": 0.0}
-    embedder.eval()
-    head.eval()
+    network.eval()
+    embedder = network.embedder
     loader = plain_batches(side.locations, embedder.config.preprocessing, schedule.batch_size, 0)
-    found = [head.cosines(embed_batch(embedder, batch).to(head.weight.device)).max(dim=1) for batch in loader]
+    found = [network.head.scores(embedder.features(batch.to(network.device))).max(dim=1) for batch in loader]
     scores = torch.cat([f.values for f in found]).cpu().numpy().astype(np.float64)
     right = torch.cat([f.indices for f in found]).cpu().numpy() == side.classes
     return {
@@ -202,13 +207,23 @@ def validate(embedder: Embedder, head: ArcFace, side: Photos, schedule: Schedule
 
 
 @torch.no_grad()
-def start_from_features(embedder: Embedder, head: ArcFace, side: Photos, batch_size: int) -> None:
-    """Set neck and head from the pretrained backbone's features of up to START_PHOTOS photos."""
-    embedder.eval()
-    device = head.weight.device
+def start(network: Network, side: Photos, schedule: Schedule, whiten: bool) -> NDArray[np.float32]:
+    """Look at up to START_PHOTOS photos with the backbones as they come: set neck and head from them if `whiten`.
+
+    Returns the classes' mean features, float32 [classes, width]. A random network is not looked at, unless the sampler
+    wants the means.
+    """
+    classes = int(side.classes.max()) + 1
+    if not whiten and schedule.sampler.name != "subspaces":
+        return np.zeros((classes, 0), np.float32)
+    network.eval()
+    embedder = network.embedder
     chosen = np.linspace(0, len(side.locations) - 1, min(START_PHOTOS, len(side.locations))).astype(int)
-    loader = plain_batches([side.locations[i] for i in chosen], embedder.config.preprocessing, batch_size, 0)
-    features = torch.cat([embedder.pooled(batch.to(device)).cpu() for batch in progress(loader, "start", unit="batch")])
-    start_neck(embedder.neck, features.numpy())
-    embeddings = nn.functional.normalize(embedder.neck(features.to(device)), dim=1)
-    start_head(head, embeddings, side.classes[chosen])
+    places = [side.locations[i] for i in chosen]
+    loader = plain_batches(places, embedder.config.preprocessing, schedule.batch_size, 0)
+    pooled = [embedder.pooled(batch.to(network.device)).cpu() for batch in progress(loader, "start", unit="batch")]
+    features, labels = torch.cat(pooled), torch.from_numpy(side.classes[chosen])
+    if whiten:
+        start_neck(embedder.neck, features.numpy())
+        network.head.start(embedder.neck(features.to(network.device)), labels)
+    return class_means(features, labels, torch.zeros(classes, features.shape[1])).numpy()

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from cairn.answering.preprocess import Preprocessing, normalise, prepare
-from cairn.params import Schedule
+from cairn.params import AugmentParams
 from cairn.photos import decode
 from cairn.shards import ShardReader
+from cairn.training.augment import AUGMENTS
 
 
 @dataclass(frozen=True)
@@ -58,22 +59,18 @@ class AugmentedPhotos(Dataset[tuple[Tensor, int]]):
     """
 
     def __init__(
-        self, locations: Sequence[Location], classes: Sequence[int], how: Preprocessing, schedule: Schedule, seed: int
+        self,
+        locations: Sequence[Location],
+        classes: Sequence[int],
+        how: Preprocessing,
+        augment: AugmentParams,
+        seed: int,
     ) -> None:
         self.locations, self.classes, self.how, self.seed = locations, classes, how, seed
         self.epoch = 0
         self._readers = Readers()
-        jitter = schedule.colour_jitter
-        self._change = v2.Compose(
-            [
-                v2.RandomResizedCrop(
-                    how.size, scale=(schedule.min_crop, 1), ratio=(0.7, 1.4), interpolation=v2.InterpolationMode.BICUBIC
-                ),
-                v2.RandomHorizontalFlip(),
-                v2.ColorJitter(jitter, jitter, jitter, jitter / 10),
-            ]
-        )
-        self._erase = v2.RandomErasing(schedule.erase)
+        self._change = AUGMENTS[augment.name](how.size, augment)
+        self._erase = v2.RandomErasing(augment.erase)
 
     def __len__(self) -> int:
         return len(self.locations)
@@ -85,19 +82,6 @@ class AugmentedPhotos(Dataset[tuple[Tensor, int]]):
             torch.default_generator.manual_seed(seed)  # torch.manual_seed prepares for GPUs too, a tenth of all this
             pixels = torch.from_numpy(normalise(self._change(image), self.how))
             return self._erase(pixels), self.classes[at]
-
-
-class ShuffledOnce(Sampler[int]):
-    """A new order each epoch, from (seed, epoch) alone."""
-
-    def __init__(self, length: int, seed: int) -> None:
-        self.length, self.seed, self.epoch = length, seed, 0
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(np.random.default_rng((self.seed, self.epoch)).permutation(self.length).tolist())
 
 
 def plain_batches(

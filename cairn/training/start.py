@@ -1,5 +1,5 @@
-"""Where training starts from pretrained features: a whitened neck and class means, so that the first step already sees
-embeddings as good as the backbone's own.
+"""Where training starts from pretrained features: a whitened neck, so that the first step already sees embeddings as
+good as the backbone's own.
 """
 
 from __future__ import annotations
@@ -8,8 +8,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-
-from cairn.losses.arcface import ArcFace
 
 WHITENING = 0.25  # 0.5 would whiten wholly and lift noise; 0 leaves the few strong directions in charge
 
@@ -44,10 +42,3 @@ def _signed(components: NDArray[np.float64]) -> NDArray[np.float64]:
     largest = np.abs(components).argmax(axis=1)
     signs: NDArray[np.float64] = np.sign(components[np.arange(len(components)), largest])[:, None]
     return components * signs
-
-
-@torch.no_grad()
-def start_head(head: ArcFace, embeddings: torch.Tensor, classes: NDArray[np.int64]) -> None:
-    """Set each class's weight to the mean of its unit vectors `embeddings` [photos, dimensions]."""
-    sums = torch.zeros_like(head.weight).index_add_(0, torch.from_numpy(classes), embeddings)
-    head.weight.copy_(nn.functional.normalize(sums, dim=1))

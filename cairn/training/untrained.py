@@ -9,7 +9,7 @@ from cairn.params import Params
 
 
 def untrained(params: Params) -> Embedder:
-    """The network of train.backbone and train.weights without a neck, in eval mode."""
+    """The network of train.backbone, train.weights and train.joined without a neck, in eval mode."""
     torch.manual_seed(params.seed)
     return new_embedder(params, neck="none").eval()
 
@@ -27,4 +27,5 @@ def new_embedder(params: Params, neck: str) -> Embedder:
         clean.short_side,
         clean.max_megapixels,
         train.fit,
+        [(member.backbone, member.weights) for member in train.joined],
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,18 +24,20 @@ SIZE = 64
 IMAGES = np.random.default_rng(0).normal(size=(5, 3, SIZE, SIZE)).astype(np.float32)
 
 
-def network(backbone: str) -> Embedder:
+def network(backbone: str, joined: Sequence[str] = ()) -> Embedder:
     torch.manual_seed(0)
-    embedder = make_embedder(backbone, "none", "auto", "linear", 16, SIZE, 256, 50.0, "centre")
+    others = [(name, "none") for name in joined]
+    embedder = make_embedder(backbone, "none", "auto", "linear", 16, SIZE, 256, 50.0, "centre", others)
     embedder.train()
     with torch.no_grad():
         embedder(torch.randn(8, 3, SIZE, SIZE))  # so that batch norms have statistics of their own
     return embedder.eval()
 
 
-@pytest.fixture(scope="module", params=["test_resnet", "test_vit"])
+@pytest.fixture(scope="module", params=["test_resnet", "test_vit", "test_vit and test_efficientnet"])
 def embedder(request: pytest.FixtureRequest) -> Embedder:
-    return network(request.param)
+    first, *others = request.param.split(" and ")
+    return network(first, others)
 
 
 @pytest.mark.parametrize(("precision", "least"), [("fp32", 0.99999), ("fp16", 0.999)])

@@ -34,8 +34,8 @@ def test_unit_vectors_that_survive_saving(tmp_path: Path, backbone: str, neck: s
 
 
 def test_auto_pooling_follows_the_features() -> None:
-    assert small(CNN).config.pooling == "gem"
-    assert small(TRANSFORMER).config.pooling == "class_mean"
+    assert small(CNN).config.branches[0].pooling == "gem"
+    assert small(TRANSFORMER).config.branches[0].pooling == "class_mean"
 
 
 def test_saving_twice_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -66,3 +66,25 @@ def test_refusals_name_what_was_asked_for(tmp_path: Path) -> None:
         make_backbone(CNN, str(tmp_path / "other.safetensors"), 160)
     with pytest.raises(FileNotFoundError, match="dvc repro train"):
         load_embedder(tmp_path)
+
+
+def test_joined_backbones_see_their_own_colours_and_weigh_the_same(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    joined = make_embedder(
+        TRANSFORMER, "none", "auto", "none", None, 160, 256, 50.0, "centre", [("test_efficientnet", "none")]
+    ).eval()
+    first, second = joined.config.branches
+    assert (first.pooling, second.pooling) == ("class_mean", "gem")
+    assert (first.mean, first.std) != (second.mean, second.std)
+    pixels = torch.rand(2, 3, 160, 160)
+    parts = []
+    for config, branch in zip(joined.config.branches, joined.branches, strict=True):
+        mean, std = torch.tensor(config.mean)[:, None, None], torch.tensor(config.std)[:, None, None]
+        features = branch.pooling(branch.backbone.forward_features((pixels - mean) / std))
+        parts.append(features / features.norm(dim=1, keepdim=True))
+    how = joined.config.preprocessing
+    mean, std = torch.tensor(how.mean)[:, None, None], torch.tensor(how.std)[:, None, None]
+    vectors = joined((pixels - mean) / std)
+    torch.testing.assert_close(vectors, torch.cat(parts, dim=1) / 2**0.5, atol=1e-5, rtol=1e-4)
+    save_embedder(joined, tmp_path)
+    assert torch.equal(load_embedder(tmp_path)((pixels - mean) / std), vectors)

@@ -6,9 +6,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from cairn.losses.arcface import ArcFace
 from cairn.networks.embedder import make_neck
-from cairn.training.start import WHITENING, start_head, start_neck
+from cairn.training.start import WHITENING, start_neck
 
 FEATURES = (np.random.default_rng(0).normal(size=(400, 6)) * [5, 3, 2, 1, 0.5, 0.2] + 4).astype(np.float32)
 
@@ -32,13 +31,3 @@ def test_more_dimensions_than_the_features_span_are_left_as_they_were() -> None:
     before = neck[0].weight[2:].clone()
     start_neck(neck, flat)
     assert torch.equal(neck[0].weight[2:], before)
-
-
-def test_the_head_starts_at_the_class_means() -> None:
-    embeddings = nn.functional.normalize(torch.randn(9, 4, generator=torch.Generator().manual_seed(0)), dim=1)
-    classes = np.array([0, 1, 2] * 3)
-    head = ArcFace(4, 3, 30.0, 0.3)
-    start_head(head, embeddings, classes)
-    for number in range(3):
-        mean = embeddings.numpy()[classes == number].mean(axis=0)
-        np.testing.assert_allclose(head.weight[number].detach().numpy(), mean / np.linalg.norm(mean), rtol=1e-5)

@@ -1,0 +1,45 @@
+"""What every loss has in common: the shape of a head, and the class means it may start from."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+
+class LossHead(nn.Module, ABC):
+    """A loss together with what it knows of the classes.
+
+    `features` are the neck's output before it is made a unit vector, float32 [batch, dimensions]; `classes` are class
+    numbers, int64 [batch]. Both lie on the head's device.
+    """
+
+    @abstractmethod
+    def forward(self, features: Tensor, classes: Tensor) -> Tensor:
+        """The loss, float32 []."""
+
+    @abstractmethod
+    def scores(self, features: Tensor) -> Tensor:
+        """How sure the head is of each class, float32 [batch, classes]; higher is surer."""
+
+    @abstractmethod
+    def start(self, features: Tensor, classes: Tensor) -> None:
+        """Set what the head knows from the features of photos, on any device. Classes without a photo stay as is."""
+
+
+@torch.no_grad()
+def class_means(features: Tensor, classes: Tensor, before: Tensor) -> Tensor:
+    """The unit vector of each class's mean unit vector, like `before`, float32 [classes, dimensions].
+
+    `features` [photos, dimensions] and `classes` int64 [photos] are as in LossHead. A class without a mean keeps its
+    row of `before`. Summed on the CPU: on a GPU the order of the additions would differ from run to run.
+    """
+    units = nn.functional.normalize(features.cpu().float(), dim=1)
+    sums = torch.zeros(before.shape).index_add_(0, classes.cpu(), units).to(before.device)
+    return torch.where(known(sums), nn.functional.normalize(sums, dim=1), before)
+
+
+def known(rows: Tensor) -> Tensor:
+    """Which rows of [classes, dimensions] hold anything but zeros, bool [classes, 1]."""
+    return rows.any(dim=1, keepdim=True)

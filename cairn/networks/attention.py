@@ -1,0 +1,114 @@
+"""A branch that says where a backbone should look, and the backbone wrapped with it (Fukui et al. 2019).
+
+Attention branch network, arXiv:1812.10025. The branch makes class scores of its own and, from the same maps, one map M
+in (0, 1) that weights the features before they are pooled.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, cat, nn
+
+from cairn.networks.backbones import feature_shape
+
+
+class AttentionError(ValueError):
+    """Features that have no place for a map."""
+
+
+class AttentionParams(BaseModel):
+    """How the branch is built, and how it is trained beside the embedding."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    weighting: Literal["residual", "plain"] = "residual"  # features x (1 + M) as published, or x M
+    width: Annotated[int, Field(ge=8, le=8192)] | None = None  # channels of the 3x3 convolutions; none: the backbone's
+    loss: Literal["summed", "mixed"] = "summed"  # of `cairn.losses.attention`; mixed uses alpha and beta
+    alpha: Annotated[float, Field(ge=0, le=100)] = 0.25  # weight of the attention branch's probabilities
+    beta: Annotated[float, Field(gt=0, le=100)] = 1.0  # weight of the perception branch's
+
+
+class Branches(NamedTuple):
+    """What a photo gives before pooling."""
+
+    features: Tensor  # weighted, of the backbone's own shape
+    scores: Tensor  # logits of the attention branch [batch, classes]
+    attention: Tensor  # M [batch, 1, height, width], in (0, 1)
+
+
+class AttentionBranch(nn.Module):
+    """Two 3x3 convolutions, BatchNorm, a map per class, ReLU; from these the class scores and M."""
+
+    def __init__(self, channels: int, width: int, classes: int) -> None:
+        super().__init__()
+        self.shared = nn.Sequential(
+            nn.Conv2d(channels, width, 3, padding=1),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.BatchNorm2d(width),
+            nn.Conv2d(width, classes, 1),
+            nn.ReLU(),
+        )
+        self.score = nn.Conv2d(classes, classes, 1)
+        self.map = nn.Sequential(nn.Conv2d(classes, 1, 1), nn.BatchNorm2d(1), nn.Sigmoid())
+
+    def attention(self, features: Tensor) -> Tensor:
+        """M [batch, 1, height, width] of features [batch, channels, height, width]."""
+        return self.map(self.shared(features))  # type: ignore[no-any-return]
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Class scores [batch, classes] (the global average of a 1x1 convolution), and M."""
+        shared = self.shared(features)
+        return self.score(shared).mean(dim=(2, 3)), self.map(shared)
+
+
+class AttentionBackbone(nn.Module):
+    """A timm backbone whose `forward_features` are weighted by M: an embedder takes it in the backbone's place.
+
+    Of tokens, the patches are folded into a square map; class and register tokens pass through unchanged.
+    """
+
+    def __init__(self, backbone: nn.Module, image_size: int, classes: int, params: AttentionParams) -> None:
+        """Raises AttentionError if the backbone gives maps whose channels come last."""
+        super().__init__()
+        if str(getattr(backbone, "output_fmt", "NCHW")) == "NHWC":
+            raise AttentionError(f"{type(backbone).__name__} gives its channels last; attention wants them first")
+        channels, prefix = feature_shape(backbone, image_size)
+        self.backbone = backbone
+        self.attention = AttentionBranch(channels, params.width or channels, classes)
+        self.weighting = params.weighting
+        self.num_prefix_tokens = max(0, prefix)
+
+    def branches(self, images: Tensor) -> Branches:
+        """All that training wants of images [batch, 3, size, size]. Raises AttentionError as `folded` does."""
+        features = self.backbone.forward_features(images)  # type: ignore[operator]
+        scores, attention = self.attention(self._as_map(features))
+        return Branches(self._weighted(features, attention), scores, attention)
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """The weighted features alone, of the shape that the backbone gives; the class scores are not computed."""
+        features = self.backbone.forward_features(images)  # type: ignore[operator]
+        return self._weighted(features, self.attention.attention(self._as_map(features)))
+
+    def _as_map(self, features: Tensor) -> Tensor:
+        return features if features.ndim == 4 else folded(features[:, self.num_prefix_tokens :])
+
+    def _weighted(self, features: Tensor, attention: Tensor) -> Tensor:
+        weights = 1 + attention if self.weighting == "residual" else attention
+        if features.ndim == 4:
+            return features * weights
+        prefix, patches = features[:, : self.num_prefix_tokens], features[:, self.num_prefix_tokens :]
+        return cat([prefix, patches * weights.flatten(2).transpose(1, 2)], dim=1)
+
+
+def folded(patches: Tensor) -> Tensor:
+    """Patch tokens [batch, side x side, channels], row by row, as a map [batch, channels, side, side].
+
+    Raises AttentionError if their number is no square.
+    """
+    side = math.isqrt(patches.shape[1])
+    if side * side != patches.shape[1]:
+        raise AttentionError(f"{patches.shape[1]} patch tokens do not fold into a square map; is the input square?")
+    return patches.transpose(1, 2).reshape(-1, patches.shape[2], side, side)

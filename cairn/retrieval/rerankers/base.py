@@ -1,0 +1,86 @@
+"""What every re-ranker shares: its params' base, what it may ask the context for, and its one method."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from cairn.retrieval.result import Result
+
+Changes = Literal["neighbours", "answers", "scores"]
+Thing = TypeVar("Thing")
+
+
+class RerankError(ValueError):
+    """A re-ranker that cannot be built from its params and context, or a chain in an impossible order."""
+
+
+class StepParams(BaseModel, ABC):
+    """Params of one step of a chain: immutable, no key but those named; a `name` tells which step it is."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @property
+    @abstractmethod
+    def changes(self) -> Changes:
+        """What the step does: sort neighbours anew, make answers of them, or change the answers' scores."""
+
+
+class Reranker(Protocol):
+    """One step of a chain."""
+
+    def process(self, result: Result) -> Result:
+        """The result changed in one way; each query on its own, whatever others stand beside it."""
+
+
+class Classifier(Protocol):
+    """A network's head, over the landmarks that it was trained on."""
+
+    @property
+    def landmark_ids(self) -> NDArray[np.int64]:
+        """int64 [classes], rising."""
+
+    def __call__(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Unit vectors [n, dimensions] -> probabilities [n, classes]."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What re-rankers may need; a step that needs what is none refuses to be built.
+
+    vectors: image ids int64 [n] of the index -> unit vectors float32 [n, dimensions]
+    distractors: unit vectors float32 [n, dimensions] of photos that show no landmark, **of the train side only**: the
+        published triplet system took them from the test set, which leaks
+    classifier: the network's head
+    photo: an index photo's id -> grey uint8 [height, width]
+    query_photo: a query's id in the result -> grey uint8 [height, width]
+    boosted_model: the learned re-ranker, as LightGBM's text
+    """
+
+    vectors: Callable[[NDArray[np.int64]], NDArray[np.float32]] | None = None
+    distractors: NDArray[np.float32] | None = None
+    classifier: Classifier | None = None
+    photo: Callable[[int], NDArray[np.uint8]] | None = None
+    query_photo: Callable[[int], NDArray[np.uint8]] | None = None
+    boosted_model: str | None = None
+
+
+def needed(thing: Thing | None, step: str, what: str) -> Thing:
+    """`thing`, or RerankError that names the step and what it lacks."""
+    if thing is None:
+        raise RerankError(f"{step} needs {what}, and the context has none")
+    return thing
+
+
+def needed_distractors(context: Context, step: str) -> NDArray[np.float32]:
+    """The context's distractors. Raises RerankError if there are none."""
+    distractors = needed(context.distractors, step, "distractors of the train side")
+    if distractors.ndim != 2 or len(distractors) == 0:
+        raise RerankError(f"{step} needs distractors of the train side [n, dimensions], not {distractors.shape}")
+    return distractors

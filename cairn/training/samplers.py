@@ -1,0 +1,217 @@
+"""Which photos make up each batch. Every sampler's batches depend on its data, its seed and its epoch alone."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import Sampler
+
+from cairn.params import Schedule
+
+KMEANS_ROUNDS, KMEANS_STARTS = 25, 5
+
+
+class EpochBatches(Sampler[list[int]]):
+    """Batches of positions of photos, for a DataLoader's `batch_sampler`. Set `epoch` before each epoch."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed, self.epoch = seed, 0
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self._batches(np.random.default_rng((self.seed, self.epoch))))
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Batches of an epoch, the same in each."""
+
+    @abstractmethod
+    def _batches(self, rng: np.random.Generator) -> list[list[int]]:
+        """All batches of the epoch that `rng` stands for."""
+
+
+class Shuffled(EpochBatches):
+    """Every photo once, in a new order each epoch."""
+
+    def __init__(self, photos: int, batch_size: int, seed: int, drop_last: bool = False) -> None:
+        """`drop_last`: leave out a last batch of fewer than `batch_size` photos, unless it is the only one."""
+        super().__init__(seed)
+        self.photos, self.batch_size = photos, batch_size
+        self._used = photos - photos % batch_size if drop_last and photos > batch_size else photos
+
+    def __len__(self) -> int:
+        return math.ceil(self._used / self.batch_size)
+
+    def _batches(self, rng: np.random.Generator) -> list[list[int]]:
+        order = rng.permutation(self.photos)[: self._used].tolist()
+        return [order[at : at + self.batch_size] for at in range(0, len(order), self.batch_size)]
+
+
+class ClassesByImages(EpochBatches):
+    """`per_batch` different classes a batch, `images` photos of each (Hermans et al. 2017, arXiv:1703.07737).
+
+    An epoch has about as many photos as there are and shows every class. A class whose photos do not fill its last
+    turn repeats some; no class has two turns in a batch, so one that is too large for that has photos left over for
+    other epochs.
+    """
+
+    def __init__(self, classes: NDArray[np.int64], per_batch: int, images: int, seed: int) -> None:
+        """`classes`: the class number of each photo, int64 [photos].
+
+        Raises ValueError if a number is negative or there are fewer than `per_batch` classes.
+        """
+        super().__init__(seed)
+        self.per_batch, self.images = per_batch, images
+        self._members = members_of(classes, per_batch)
+
+    def __len__(self) -> int:
+        return _batch_count(self._members, self.per_batch, self.images)
+
+    def _batches(self, rng: np.random.Generator) -> list[list[int]]:
+        return _grouped(self._members, self.per_batch, self.images, rng)
+
+
+class Subspaces(EpochBatches):
+    """Batches as in ClassesByImages, each with classes of one cluster only, so that its negatives are hard (Wang et al.
+    2017, arXiv:1709.02940).
+    """
+
+    def __init__(
+        self,
+        classes: NDArray[np.int64],
+        class_means: NDArray[np.float32],
+        clusters: int,
+        per_batch: int,
+        images: int,
+        seed: int,
+    ) -> None:
+        """`classes` as in ClassesByImages; `class_means` float32 [classes, dimensions], row c being class c's.
+
+        Raises ValueError as ClassesByImages does, and where a class has no row.
+        """
+        super().__init__(seed)
+        self.per_batch, self.images = per_batch, images
+        members = members_of(classes, per_batch)
+        present = np.unique(classes)
+        if present[-1] >= len(class_means):
+            raise ValueError(f"class {present[-1]} has no row among {len(class_means)} class means")
+        numbers = cluster(class_means[present], clusters, per_batch, seed)
+        self._clusters = [[members[c] for c in np.flatnonzero(numbers == n)] for n in range(int(numbers.max()) + 1)]
+
+    def __len__(self) -> int:
+        return sum(_batch_count(members, self.per_batch, self.images) for members in self._clusters)
+
+    def _batches(self, rng: np.random.Generator) -> list[list[int]]:
+        batches = [b for members in self._clusters for b in _grouped(members, self.per_batch, self.images, rng)]
+        return [batches[at] for at in rng.permutation(len(batches))]
+
+
+def members_of(classes: NDArray[np.int64], at_least: int) -> list[NDArray[np.int64]]:
+    """The positions of each class's photos, classes in the order of their numbers.
+
+    Raises ValueError if a number is negative or there are fewer than `at_least` classes.
+    """
+    if len(classes) and classes.min() < 0:
+        raise ValueError(f"photo {int(classes.argmin())} has class {classes.min()}; leave distractors out")
+    numbers, counts = np.unique(classes, return_counts=True)
+    if len(numbers) < at_least:
+        raise ValueError(f"a batch has photos of {at_least} classes, and there are only {len(numbers)}")
+    return np.split(np.argsort(classes, kind="stable"), np.cumsum(counts)[:-1])
+
+
+def cluster(means: NDArray[np.float32], clusters: int, at_least: int, seed: int) -> NDArray[np.int64]:
+    """The cluster of each class by k-means over cosines, numbered from 0, int64 [classes].
+
+    `means` float32 [classes, dimensions]. While a cluster has fewer than `at_least` classes, the smallest is merged
+    into the one whose mean is nearest, so that every class is in a cluster that can fill a batch.
+    """
+    units = means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
+    units = np.ascontiguousarray(units, dtype=np.float32)
+    k = min(clusters, len(units))
+    kmeans = faiss.Kmeans(
+        units.shape[1],
+        k,
+        niter=KMEANS_ROUNDS,
+        nredo=KMEANS_STARTS,
+        seed=seed % 2**31,
+        spherical=True,
+        min_points_per_centroid=1,
+    )
+    kmeans.train(units)
+    numbers = kmeans.index.search(units, 1)[1][:, 0].astype(np.int64)
+    return _merged(units, numbers, at_least)
+
+
+def _merged(units: NDArray[np.float32], numbers: NDArray[np.int64], at_least: int) -> NDArray[np.int64]:
+    """`numbers` without clusters of fewer than `at_least` classes, unless that leaves only one; see `cluster`."""
+    while True:
+        left, numbers, sizes = np.unique(numbers, return_inverse=True, return_counts=True)
+        if len(left) == 1 or sizes.min() >= at_least:
+            return numbers.astype(np.int64)
+        sums = np.zeros((len(left), units.shape[1]))
+        np.add.at(sums, numbers, units)
+        centres = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
+        smallest = int(sizes.argmin())
+        nearness = centres @ centres[smallest]
+        nearness[smallest] = -np.inf
+        numbers = np.where(numbers == smallest, int(nearness.argmax()), numbers)
+
+
+def _turns(members: Sequence[NDArray[np.int64]], images: int) -> NDArray[np.int64]:
+    """In how many batches each class would have to be to show all its photos, int64 [classes]."""
+    return np.array([math.ceil(len(photos) / images) for photos in members])
+
+
+def _batch_count(members: Sequence[NDArray[np.int64]], per_batch: int, images: int) -> int:
+    return math.ceil(int(_turns(members, images).sum()) / per_batch)
+
+
+def _grouped(
+    members: Sequence[NDArray[np.int64]], per_batch: int, images: int, rng: np.random.Generator
+) -> list[list[int]]:
+    """Batches of `per_batch` different classes with `images` photos each, from at least `per_batch` classes."""
+    batches = _batch_count(members, per_batch, images)
+    turns = _filled_turns(_turns(members, images), batches, batches * per_batch, rng)
+    photos: list[list[int]] = [[] for _ in range(batches)]
+    slot = 0
+    for c in rng.permutation(len(members)):
+        # Turns of a class go to batches in a row, of which it has no more than there are: never two to one batch.
+        for turn in np.resize(rng.permutation(members[c]), (turns[c], images)).tolist():
+            photos[slot % batches] += turn
+            slot += 1
+    return [photos[at] for at in rng.permutation(batches)]
+
+
+def _filled_turns(turns: NDArray[np.int64], most: int, wanted: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Turns of at most `most` a class, with more given to random classes until there are `wanted` in all."""
+    turns = turns.clip(max=most)
+    while (missing := wanted - int(turns.sum())) > 0:
+        room = np.flatnonzero(turns < most)
+        turns[rng.choice(room, min(missing, len(room)), replace=False)] += 1
+    return turns
+
+
+def _shuffled(classes: NDArray[np.int64], means: NDArray[np.float32], schedule: Schedule, seed: int) -> EpochBatches:
+    return Shuffled(len(classes), schedule.batch_size, seed, drop_last=True)
+
+
+def _classes(classes: NDArray[np.int64], means: NDArray[np.float32], schedule: Schedule, seed: int) -> EpochBatches:
+    how = schedule.sampler
+    return ClassesByImages(classes, how.classes, how.images, seed)
+
+
+def _subspaces(classes: NDArray[np.int64], means: NDArray[np.float32], schedule: Schedule, seed: int) -> EpochBatches:
+    how = schedule.sampler
+    return Subspaces(classes, means, how.subspaces, how.classes, how.images, seed)
+
+
+# name -> batches, from (class of each photo int64 [photos], mean features float32 [classes, width], schedule, seed)
+SAMPLERS: dict[str, Callable[[NDArray[np.int64], NDArray[np.float32], Schedule, int], EpochBatches]] = {
+    "shuffled": _shuffled,
+    "classes": _classes,
+    "subspaces": _subspaces,
+}

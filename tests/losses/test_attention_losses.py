@@ -1,0 +1,59 @@
+"""Losses of the two branches against formulas written out one photo at a time, and where the mixed one cannot fall."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from cairn.losses.attention import mixed, mixed_scores, summed
+
+GENERATOR = torch.Generator().manual_seed(0)
+ATTENTION, PERCEPTION = (3 * torch.randn(7, 4, generator=GENERATOR) for _ in range(2))
+CLASSES = torch.randint(0, 4, (7,), generator=GENERATOR)
+
+
+def softmax(values: list[float]) -> list[float]:
+    powers = [math.exp(value) for value in values]
+    return [power / sum(powers) for power in powers]
+
+
+def cross_entropy(rows: list[list[float]], classes: list[int]) -> float:
+    return sum(-math.log(softmax(row)[true]) for row, true in zip(rows, classes, strict=True)) / len(classes)
+
+
+def test_the_published_loss_is_the_sum_of_two_cross_entropies() -> None:
+    wanted = sum(cross_entropy(logits.tolist(), CLASSES.tolist()) for logits in (ATTENTION, PERCEPTION))
+    assert summed(ATTENTION, PERCEPTION, CLASSES).item() == pytest.approx(wanted, rel=1e-5)
+
+
+@pytest.mark.parametrize(("alpha", "beta"), [(0.25, 1.0), (0.0, 1.0), (2.0, 0.5)])
+def test_the_mixed_loss_takes_softmax_twice(alpha: float, beta: float) -> None:
+    scores = [
+        [alpha * a + beta * p for a, p in zip(softmax(attention), softmax(perception), strict=True)]
+        for attention, perception in zip(ATTENTION.tolist(), PERCEPTION.tolist(), strict=True)
+    ]
+    torch.testing.assert_close(mixed_scores(ATTENTION, PERCEPTION, alpha, beta), torch.tensor(scores))
+    wanted = cross_entropy(scores, CLASSES.tolist())
+    assert mixed(ATTENTION, PERCEPTION, CLASSES, alpha, beta).item() == pytest.approx(wanted, rel=1e-5)
+
+
+def test_certain_and_right_is_no_loss_as_published_but_2_13_when_mixed_over_27_classes() -> None:
+    sure, classes = 100.0 * torch.eye(27), torch.arange(27)
+    assert summed(sure, sure, classes).item() == pytest.approx(0, abs=1e-6)
+    floor = math.log(1 + 26 * math.exp(-1.25))
+    assert floor == pytest.approx(2.13406, abs=1e-5)
+    assert mixed(sure, sure, classes, 0.25, 1.0).item() == pytest.approx(floor, rel=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_both_branches_learn_from_either_loss(dtype: torch.dtype) -> None:
+    def gradients(mix: bool) -> list[Tensor]:
+        given = [logits.to(dtype).requires_grad_() for logits in (ATTENTION, PERCEPTION)]
+        loss = mixed(*given, CLASSES, 0.25, 1.0) if mix else summed(*given, CLASSES)
+        assert loss.dtype == torch.float32
+        return list(torch.autograd.grad(loss, given))
+
+    assert all(gradient.abs().sum() > 0 for mix in (False, True) for gradient in gradients(mix))

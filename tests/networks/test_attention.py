@@ -1,0 +1,183 @@
+"""The attention branch against its formula, around a backbone of maps and one of tokens, saved, and as ONNX."""
+
+from __future__ import annotations
+
+import copy
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import timm
+import torch
+from pydantic import ValidationError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from cairn.export.onnx import HalfEmbedder, write_onnx
+from cairn.export.parity import onnx_session, run_onnx
+from cairn.losses.attention import summed
+from cairn.networks.attention import AttentionBackbone, AttentionBranch, AttentionError, AttentionParams, folded
+from cairn.networks.backbones import feature_shape, make_backbone
+from cairn.networks.embedder import MODEL_FILE, Embedder, make_embedder, save_embedder
+from cairn.networks.pooling import ClassMean, Gem
+
+SIZE = 64
+CLASSES = 5
+BACKBONES = ["test_resnet", "test_vit"]
+IMAGES = torch.randn(3, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+
+
+@cache
+def wrapped(name: str, weighting: str = "residual") -> AttentionBackbone:
+    """In eval mode, with batch norms that have statistics of their own; made once."""
+    torch.manual_seed(0)
+    params = AttentionParams.model_validate({"weighting": weighting, "width": 16})
+    backbone = AttentionBackbone(make_backbone(name, "none", SIZE), SIZE, CLASSES, params)
+    for module in backbone.attention.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    with torch.no_grad():
+        backbone.train().forward_features(torch.randn(8, 3, SIZE, SIZE))
+    return backbone.eval()
+
+
+def embedder_of(name: str) -> Embedder:
+    config = make_embedder(name, "none", "auto", "linear", 16, SIZE, 256, 50.0, "centre").config
+    return Embedder(config, [wrapped(name)]).eval()
+
+
+def by_hand(branch: AttentionBranch, features: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Class scores and M from the branch's weights: 3x3 convolutions by torch, all else in numpy."""
+    first, second, norm, last, _ = branch.shared
+    maps = second(first(features)).detach().double().numpy()
+    maps = batch_norm(maps, norm)
+    shared = np.maximum(0, pointwise(maps, last))
+    scores = pointwise(shared, branch.score).mean(axis=(2, 3))
+    return scores, 1 / (1 + np.exp(-batch_norm(pointwise(shared, branch.map[0]), branch.map[1])))
+
+
+def pointwise(maps: np.ndarray, convolution: nn.Conv2d) -> np.ndarray:
+    weights, bias = convolution.weight.detach().double().numpy()[:, :, 0, 0], convolution.bias.detach().numpy()
+    return np.einsum("oi,bihw->bohw", weights, maps) + bias[:, None, None]
+
+
+def batch_norm(maps: np.ndarray, norm: nn.BatchNorm2d) -> np.ndarray:
+    values = (norm.running_mean, norm.running_var, norm.weight, norm.bias)
+    mean, variance, scale, shift = (value.detach().double().numpy()[:, None, None] for value in values)
+    return (maps - mean) / np.sqrt(variance + norm.eps) * scale + shift
+
+
+@torch.no_grad()
+def test_the_branch_is_its_formula() -> None:
+    backbone = wrapped("test_resnet")
+    features = backbone.backbone.forward_features(IMAGES)
+    scores, attention = by_hand(backbone.attention, features)
+    found = backbone.branches(IMAGES)
+    np.testing.assert_allclose(found.scores, scores, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found.attention, attention, rtol=1e-4, atol=1e-5)
+    assert found.scores.shape == (3, CLASSES)
+    assert found.attention.shape == (3, 1, *features.shape[2:])
+    assert found.attention.std() > 0.01
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("weighting", ["residual", "plain"])
+def test_a_map_is_weighted_place_by_place(weighting: str) -> None:
+    backbone = wrapped("test_resnet", weighting)
+    features, found = backbone.backbone.forward_features(IMAGES), backbone.branches(IMAGES)
+    factor = found.attention.expand_as(features) + (1 if weighting == "residual" else 0)
+    torch.testing.assert_close(found.features, features * factor)
+    torch.testing.assert_close(backbone.forward_features(IMAGES), found.features)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("weighting", ["residual", "plain"])
+def test_tokens_are_weighted_at_their_own_place_and_class_tokens_pass(weighting: str) -> None:
+    backbone = wrapped("test_vit", weighting)
+    tokens, found = backbone.backbone.forward_features(IMAGES), backbone.branches(IMAGES)
+    assert backbone.num_prefix_tokens == 1
+    torch.testing.assert_close(found.features[:, 0], tokens[:, 0], rtol=0, atol=0)
+    side = found.attention.shape[-1]
+    for place in range(side * side):
+        factor = found.attention[:, 0, place // side, place % side] + (1 if weighting == "residual" else 0)
+        torch.testing.assert_close(found.features[:, 1 + place], tokens[:, 1 + place] * factor[:, None])
+
+
+def test_patches_fold_row_by_row() -> None:
+    patches = torch.arange(9.0)[None, :, None] + torch.tensor([0.0, 100.0])
+    assert folded(patches)[0, 0].tolist() == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
+    assert folded(patches)[0, 1, 2, 0] == 106
+    with pytest.raises(AttentionError, match="8 patch tokens"):
+        folded(patches[:, :8])
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_the_shape_that_pooling_sees_is_the_backbones_own(name: str) -> None:
+    assert feature_shape(wrapped(name), SIZE) == feature_shape(make_backbone(name, "none", SIZE), SIZE)
+
+
+@pytest.mark.parametrize(("name", "pooling"), [("test_resnet", Gem(0)), ("test_vit", ClassMean(1))])
+def test_both_losses_reach_every_weight_of_the_branch_and_the_backbone(name: str, pooling: Gem | ClassMean) -> None:
+    backbone = copy.deepcopy(wrapped(name)).train()
+    found = backbone.branches(IMAGES)
+    pooled = pooling(found.features)
+    perception = nn.functional.linear(pooled, torch.randn(CLASSES, pooled.shape[1]))
+    summed(found.scores, perception, torch.tensor([0, 1, 2])).backward()
+    unreached = [key for key, value in backbone.attention.named_parameters() if value.grad is None]
+    assert unreached == []
+    assert any(value.grad is not None and value.grad.any() for value in backbone.backbone.parameters())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", BACKBONES)
+def test_an_embedder_with_attention_survives_saving(tmp_path: Path, name: str) -> None:
+    embedder = embedder_of(name)
+    save_embedder(embedder, tmp_path)
+    torch.manual_seed(1)
+    backbone = AttentionBackbone(make_backbone(name, "none", SIZE), SIZE, CLASSES, AttentionParams(width=16))
+    other = Embedder(embedder.config, [backbone]).eval()
+    assert not torch.equal(other(IMAGES), embedder(IMAGES))
+    other.load_state_dict(load_file(tmp_path / MODEL_FILE), strict=True)
+    assert torch.equal(other(IMAGES), embedder(IMAGES))
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_onnx_says_the_same_for_any_batch_and_leaves_the_class_scores_out(tmp_path: Path, name: str) -> None:
+    embedder = embedder_of(name)
+    write_onnx(embedder, SIZE, tmp_path / "model.onnx", 20, 8)
+    session = onnx_session(tmp_path / "model.onnx", 1)
+    wanted = embedder(IMAGES).detach().numpy()
+    for count in (1, 3):
+        found = run_onnx(session, IMAGES[:count].numpy())
+        assert ((found * wanted[:count]).sum(axis=1) >= 0.9999).all()
+    shapes = [tuple(tensor.dims) for tensor in onnx.load(tmp_path / "model.onnx").graph.initializer]
+    assert (1, CLASSES, 1, 1) in shapes
+    assert (CLASSES, CLASSES, 1, 1) not in shapes
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", BACKBONES)
+def test_in_half_precision_it_says_the_same(name: str) -> None:
+    embedder = embedder_of(name)
+    assert ((HalfEmbedder(embedder)(IMAGES) * embedder(IMAGES)).sum(dim=1) >= 0.999).all()
+
+
+def test_the_convolutions_are_as_wide_as_the_features_unless_said() -> None:
+    backbone = make_backbone("test_resnet", "none", SIZE)
+    channels, _ = feature_shape(backbone, SIZE)
+    branch = AttentionBackbone(backbone, SIZE, CLASSES, AttentionParams()).attention
+    assert [tuple(branch.shared[i].weight.shape[:2]) for i in range(2)] == [(channels, channels)] * 2
+
+
+def test_channels_last_is_refused() -> None:
+    swin = timm.create_model("swin_tiny_patch4_window7_224", num_classes=0, embed_dim=12, depths=(1, 1, 1, 1))
+    with pytest.raises(AttentionError, match="SwinTransformer gives its channels last"):
+        AttentionBackbone(swin, 224, CLASSES, AttentionParams())
+
+
+@pytest.mark.parametrize("wrong", [{"weighting": "none"}, {"width": 4}, {"alpha": -0.1}, {"beta": 0}, {"gamma": 1}])
+def test_params_out_of_range_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match=next(iter(wrong))):
+        AttentionParams.model_validate(wrong)

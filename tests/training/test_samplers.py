@@ -1,0 +1,194 @@
+"""Samplers: every photo has its turn, batches have the shape that was asked for, and one seed gives one order."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+
+import faiss
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.data import DataLoader
+
+from cairn.training.samplers import ClassesByImages, EpochBatches, Shuffled, Subspaces, cluster
+
+CLASSES = np.random.default_rng(0).permutation(np.repeat(np.arange(12), [1, 2, 3, 5, 8, 8, 8, 9, 10, 16, 20, 40]))
+MEANS = np.random.default_rng(1).normal(size=(12, 5)).astype(np.float32)
+
+MADE: dict[str, Callable[[int], EpochBatches]] = {
+    "shuffled": lambda seed: Shuffled(len(CLASSES), 32, seed),
+    "classes": lambda seed: ClassesByImages(CLASSES, 4, 8, seed),
+    "subspaces": lambda seed: Subspaces(CLASSES, MEANS, 3, 3, 4, seed),
+}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """On data this small, threads take longer to start than to work."""
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    yield
+    faiss.omp_set_num_threads(before)
+
+
+def flat(batches: Iterable[list[int]]) -> list[int]:
+    return list(chain.from_iterable(batches))
+
+
+def blobs(sizes: list[int]) -> np.ndarray:
+    """Class means around as many right-angled directions as there are sizes, float32 [sum of sizes, sizes]."""
+    noise = np.random.default_rng(0).normal(size=(sum(sizes), len(sizes)))
+    return (np.repeat(np.eye(len(sizes)), sizes, axis=0) + 0.02 * noise).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_batches_depend_on_seed_and_epoch_alone(name: str) -> None:
+    sampler, again = MADE[name](3), MADE[name](3)
+    first = list(sampler)
+    assert list(sampler) == first == list(again)
+    sampler.epoch = again.epoch = 1
+    assert list(sampler) == list(again) != first
+    assert list(MADE[name](4)) != first
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_there_are_as_many_batches_as_it_says_in_every_epoch(name: str) -> None:
+    sampler = MADE[name](0)
+    for sampler.epoch in range(4):
+        assert len(list(sampler)) == len(sampler)
+
+
+def test_a_loader_takes_them() -> None:
+    sampler = MADE["classes"](0)
+    loader = DataLoader(CLASSES.tolist(), batch_sampler=sampler)
+    assert [b.tolist() for b in loader] == [CLASSES[b].tolist() for b in sampler]
+
+
+@pytest.mark.parametrize(
+    ("photos", "size", "drop_last", "wanted"),
+    [
+        (10, 4, False, [4, 4, 2]),
+        (10, 4, True, [4, 4]),
+        (8, 4, True, [4, 4]),
+        (3, 4, True, [3]),
+        (3, 4, False, [3]),
+    ],
+)
+def test_shuffled_batches_hold_each_photo_once(photos: int, size: int, drop_last: bool, wanted: list[int]) -> None:
+    batches = list(Shuffled(photos, size, seed=0, drop_last=drop_last))
+    assert [len(b) for b in batches] == wanted
+    shown = flat(batches)
+    assert len(set(shown)) == len(shown)
+    assert set(shown) <= set(range(photos))
+
+
+def test_shuffled_batches_follow_a_new_permutation_each_epoch() -> None:
+    sampler = Shuffled(50, 8, seed=7)
+    sampler.epoch = 2
+    assert flat(sampler) == np.random.default_rng((7, 2)).permutation(50).tolist()
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(st.integers(1, 40), min_size=2, max_size=15),
+    st.integers(2, 15),
+    st.integers(1, 9),
+    st.integers(0, 2**32 - 1),
+)
+def test_batches_have_so_many_classes_and_so_many_photos_of_each(
+    sizes: list[int], per_batch: int, images: int, seed: int
+) -> None:
+    per_batch = min(per_batch, len(sizes))
+    classes = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(sizes)), sizes))
+    batches = list(ClassesByImages(classes, per_batch, images, seed))
+    for batch in batches:
+        shown = Counter(classes[batch].tolist())
+        assert set(shown.values()) == {images}
+        assert len(shown) == per_batch
+        for c in shown:  # as few repeats as the class allows
+            repeats = Counter(at for at in batch if classes[at] == c)
+            assert len(repeats) == min(images, sizes[c])
+            assert max(repeats.values()) == -(-images // sizes[c])
+    assert set(classes[flat(batches)].tolist()) == set(range(len(sizes)))
+    turns = sum(-(-n // images) for n in sizes)
+    assert len(batches) == -(-turns // per_batch)
+
+
+def test_an_epoch_shows_about_every_photo_once() -> None:
+    classes = np.repeat(np.arange(50), 16)
+    shown = Counter(flat(ClassesByImages(classes, 10, 8, seed=0)))
+    assert set(shown) == set(range(800))
+    assert set(shown.values()) == {1}
+    shown = Counter(flat(MADE["classes"](0)))
+    assert set(shown) == set(range(len(CLASSES)))  # no class here is too large for the batches of an epoch
+    assert len(CLASSES) <= sum(shown.values()) < len(CLASSES) + 8 * (12 + 4)
+
+
+def test_photos_of_a_class_too_large_for_an_epoch_come_in_others() -> None:
+    sampler = ClassesByImages(np.repeat([0, 1, 2], [60, 3, 2]), 3, 4, seed=0)
+    seen: set[int] = set()
+    for sampler.epoch in range(12):
+        shown = set(flat(sampler))
+        assert shown >= {60, 61, 62, 63, 64}
+        assert len(shown) < 65
+        seen |= shown
+    assert len(seen) == 65
+
+
+@pytest.mark.parametrize("make", [ClassesByImages, lambda c, p, k, s: Subspaces(c, MEANS, 2, p, k, s)])
+def test_too_few_classes_and_distractors_are_errors(make: Callable[..., EpochBatches]) -> None:
+    with pytest.raises(ValueError, match="4 classes, and there are only 3"):
+        make(np.array([0, 1, 2]), 4, 2, 0)
+    with pytest.raises(ValueError, match="photo 1 has class -1"):
+        make(np.array([0, -1, 2]), 2, 2, 0)
+
+
+def test_a_class_without_a_mean_is_an_error() -> None:
+    with pytest.raises(ValueError, match="class 12 has no row among 12"):
+        Subspaces(np.array([0, 1, 12]), MEANS, 2, 2, 2, 0)
+
+
+def test_clusters_are_the_groups_that_are_there() -> None:
+    sizes = [7, 5, 9]
+    numbers = cluster(10 * blobs(sizes), 3, 4, seed=0)
+    groups = np.split(numbers, np.cumsum(sizes)[:-1])
+    assert all(len(set(group.tolist())) == 1 for group in groups)
+    assert {int(group[0]) for group in groups} == {0, 1, 2}
+
+
+def test_each_batch_comes_from_one_cluster() -> None:
+    classes = np.repeat(np.arange(21), 6)
+    group = np.repeat([0, 1, 2], [7, 5, 9])
+    batches = list(Subspaces(classes, blobs([7, 5, 9]), 3, 4, 3, seed=0))
+    assert all(len(set(group[classes[b]].tolist())) == 1 for b in batches)
+    assert set(flat(batches)) == set(range(len(classes)))
+    assert len({int(group[classes[b[0]]]) for b in batches[: len(batches) // 2]}) > 1  # clusters are mixed over time
+
+
+def test_a_cluster_that_cannot_fill_a_batch_joins_its_nearest() -> None:
+    means = blobs([8, 3, 8])
+    means[8:11, 2] += 0.5  # the small group leans to the third
+    numbers = cluster(means, 3, 5, seed=0)
+    assert len(set(numbers[8:].tolist())) == 1
+    assert set(numbers.tolist()) == {0, 1}
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(2, 30), st.integers(1, 30), st.integers(2, 12), st.integers(0, 2**32 - 1))
+def test_every_class_is_used_however_small_the_clusters(count: int, clusters: int, per_batch: int, seed: int) -> None:
+    per_batch = min(per_batch, count)
+    rng = np.random.default_rng(seed)
+    numbers = cluster(rng.normal(size=(count, 4)).astype(np.float32), clusters, per_batch, seed)
+    assert np.bincount(numbers).min() >= per_batch
+    classes = np.repeat(np.arange(count), rng.integers(1, 6, count))
+    batches = list(Subspaces(classes, rng.normal(size=(count, 4)).astype(np.float32), clusters, per_batch, 2, seed))
+    assert set(classes[flat(batches)].tolist()) == set(range(count))
+    assert all(len(set(classes[b].tolist())) == per_batch for b in batches)
+
+
+def test_class_means_that_are_all_alike_or_nothing_are_one_cluster() -> None:
+    assert set(cluster(np.ones((9, 4), np.float32), 3, 9, seed=0).tolist()) == {0}
+    assert len(cluster(np.zeros((9, 4), np.float32), 3, 2, seed=0)) == 9
