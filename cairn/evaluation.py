@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cairn.metrics.calibration import brier_score, expected_calibration_error
 from cairn.metrics.coverage import coverage_at_precision, threshold_for_precision
 from cairn.metrics.gap import gap_of
 from cairn.metrics.groups import by_landmark, by_size
 from cairn.metrics.ranking import mean_average_precision, recall_at_k
 from cairn.metrics.recognition import accuracy, micro_f1
-from cairn.retrieval.answer import AnswerRule, answer
+from cairn.retrieval.answer import AnswerRule
 from cairn.retrieval.neighbours import NONE, Neighbours
+from cairn.retrieval.result import Result
 
 RECALL_AT = (1, 5, 10)
 MAP_DEPTH = 100
@@ -56,23 +58,32 @@ class Judged:
         return Judged(self.image_ids[chosen], self.true[chosen], self.landmark_ids[chosen], self.scores[chosen], kept)
 
 
-def judge(found: Neighbours, image_ids: NDArray[np.int64], true: NDArray[np.int64], rule: AnswerRule) -> Judged:
-    """Answer each query by the rule; image_ids and true, int64 [queries], say what it is and what it shows."""
-    best = answer(found, rule)
-    return Judged(image_ids, true, best.landmark_ids, best.scores, found)
+def judge(result: Result, true: NDArray[np.int64]) -> Judged:
+    """A chain's result beside what each query shows, int64 [queries]."""
+    best = result.decided
+    return Judged(result.query_ids, true, best.landmark_ids, best.scores, result.neighbours)
 
 
-def with_threshold(rule: AnswerRule, validation: Judged, precision: float) -> AnswerRule:
-    """The rule with the lowest threshold that keeps `precision` among validation answers, distractors counted wrong.
+def threshold_of(validation: Judged, precision: float) -> float:
+    """The lowest threshold that keeps `precision` among validation answers, distractors counted wrong.
 
-    Where none does, the threshold lies above every validation score. Rounded down to 6 places, as it is saved.
+    Where none does, it lies above every validation score; without validation photos it is 0. Rounded down to 6 places,
+    as it is saved.
     """
     if validation.landmark_queries == 0:
-        return rule
+        return 0.0
     chosen = threshold_for_precision(validation.scores, validation.right, validation.landmark_queries, precision)
     if math.isinf(chosen):
         chosen = float(validation.scores.max()) + 1e-5
-    return rule.model_copy(update={"threshold": math.floor(chosen * 1e6) / 1e6})
+    return math.floor(chosen * 1e6) / 1e6
+
+
+def calibration_figures(probabilities: NDArray[np.float64], right: NDArray[np.bool_]) -> dict[str, float]:
+    """How far probabilities [queries] of being right are from what came true; a distractor's answer is never right."""
+    return {
+        "expected_calibration_error": expected_calibration_error(probabilities, right),
+        "brier_score": brier_score(probabilities, right),
+    }
 
 
 def figures(test: Judged, relevant: NDArray[np.int64], threshold: float) -> dict[str, float | int]:
@@ -104,7 +115,7 @@ def report(test: Judged, relevant: NDArray[np.int64], rule: AnswerRule, names: M
     rows = zip(each.landmark_ids.tolist(), each.queries.tolist(), each.accuracy.tolist(), strict=True)
     return {
         **figures(test, relevant, rule.threshold),
-        "answer": rule.model_dump(),
+        "threshold": rule.threshold,
         "without_distractors": figures(test.only(shown), relevant[shown], rule.threshold),
         "by_class_size": [
             {"images": item.name, "queries": item.queries, "accuracy": item.accuracy}

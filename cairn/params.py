@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from ruamel.yaml.error import YAMLError
 
 from cairn.losses.params import ArcFaceParams, SoftmaxParams, SubCenterParams, TripletParams
+from cairn.retrieval.rerankers import Step
+from cairn.retrieval.rerankers.chain import check_order
 from cairn.yamls import read_yaml
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -265,10 +267,16 @@ class EvaluateParams(Block):
     """How neighbours become an answer, and how far the ranking is looked at."""
 
     neighbours: Annotated[int, Field(ge=1, le=1000)]
-    answer: Literal["nearest", "vote"]  # of the top neighbours: the first one's landmark, or a powered vote
-    vote_neighbours: Annotated[int, Field(ge=1, le=100)]
-    vote_power: Annotated[float, Field(gt=0, le=64)]
+    rerank: tuple[Step, ...]  # steps in order, one of which answers; `cairn/retrieval/rerankers/` says what they do
     target_precision: Share  # the threshold of an answer is chosen for this on the validation side
+    calibration: Literal["platt", "isotonic"]  # of scores into probabilities, on the validation side
+
+    @model_validator(mode="after")
+    def _answers(self) -> EvaluateParams:
+        check_order(self.rerank)
+        if not any(step.changes == "answers" for step in self.rerank):
+            raise ValueError("rerank: no step answers; add knn_vote, or another that makes answers of neighbours")
+        return self
 
 
 class ExportParams(Block):

@@ -2,52 +2,81 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cairn.evaluation import MAP_DEPTH, Judged, figures, judge, with_threshold
-from cairn.params import EvaluateParams
-from cairn.retrieval.answer import AnswerRule
+from cairn.evaluation import MAP_DEPTH, Judged, figures, judge, threshold_of
+from cairn.params import Params
+from cairn.retrieval.answer import AnswerRule, answered
+from cairn.retrieval.calibration import Calibration, fit
 from cairn.retrieval.index import PhotoIndex, build_index
+from cairn.retrieval.rerankers import Step
+from cairn.retrieval.rerankers.base import Context
+from cairn.retrieval.rerankers.chain import Chain, build_chain, fit_chain
+from cairn.retrieval.rerankers.knn_vote import KnnVoteParams
+from cairn.retrieval.rerankers.similarity import VectorsById
+from cairn.retrieval.result import Result
 from cairn.sides import DATABASE, Sides, image_numbers
+
+NEAREST = KnnVoteParams(top=1, power=1.0, clip=False)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How the test queries were answered, and what was found."""
+
+    rule: AnswerRule
+    context: Context
+    test: Judged
 
 
 def ask(
-    sides: Sides,
-    vectors: NDArray[np.float32],
-    index: PhotoIndex,
-    kind: Literal["nearest", "vote"],
-    params: EvaluateParams,
-) -> tuple[AnswerRule, Judged]:
-    """The rule, its threshold chosen on the validation side, and the test queries judged by it.
+    sides: Sides, vectors: NDArray[np.float32], index: PhotoIndex, steps: tuple[Step, ...], params: Params
+) -> Asked:
+    """Fit what the steps learn, the threshold and the calibration on the validation side; answer the test side.
 
     vectors: unit vectors float32 [rows of sides, dimensions]
+    Raises RerankError if a step needs what there is not.
     """
-    rule = AnswerRule(
-        answer=kind,
-        neighbours=params.neighbours,
-        vote_neighbours=params.vote_neighbours,
-        vote_power=params.vote_power,
-        threshold=0.0,
+    ids, depth = image_numbers(sides.images), max(MAP_DEPTH, params.evaluate.neighbours)
+    database = sides.rows(*DATABASE)
+    others = sides.rows("train", landmarks=False, distractors=True)
+    context = Context(
+        vectors=VectorsById(ids[database], vectors[database]), distractors=vectors[others] if len(others) else None
     )
-    ids = image_numbers(sides.images)
 
-    def judged(side: str) -> Judged:
+    def found(side: str, chain: Chain) -> tuple[Result, NDArray[np.int64]]:
         rows = sides.rows(side, distractors=True)
-        found = index.search(vectors[rows], max(MAP_DEPTH, rule.neighbours))
-        return judge(found, ids[rows], sides.landmark_ids[rows], rule)
+        return answered(vectors[rows], index, depth, chain, ids[rows]), sides.landmark_ids[rows]
 
-    return with_threshold(rule, judged("validation"), params.target_precision), judged("test")
+    validation, true = found("validation", Chain(()))
+    context, result = fit_chain(steps, context, validation, true, params.seed, params.threads)
+    judged = judge(result, true)
+    rule = AnswerRule(
+        neighbours=depth,
+        steps=steps,
+        threshold=threshold_of(judged, params.evaluate.target_precision),
+        calibration=calibrated(judged, params),
+    )
+    return Asked(rule, context, judge(*found("test", build_chain(steps, context))))
 
 
-def baseline(sides: Sides, vectors: NDArray[np.float32], params: EvaluateParams) -> dict[str, float | int]:
+def calibrated(validation: Judged, params: Params) -> Calibration | None:
+    """The probability that an answer is right, by its score; none without an answer on the validation side."""
+    given = np.isfinite(validation.scores)
+    if not given.any():
+        return None
+    return fit(params.evaluate.calibration, validation.scores[given], validation.right[given])
+
+
+def baseline(sides: Sides, vectors: NDArray[np.float32], params: Params) -> dict[str, float | int]:
     """The figures of plain nearest neighbours among `vectors`, those of the untrained network, over the same photos."""
     rows, ids = sides.rows(*DATABASE), image_numbers(sides.images)
     index = PhotoIndex(build_index(vectors[rows], ids[rows], "Flat", None), ids[rows], sides.landmark_ids[rows])
-    rule, test = ask(sides, vectors, index, "nearest", params)
-    return figures(test, in_index(sides, test), rule.threshold)
+    asked = ask(sides, vectors, index, (NEAREST,), params)
+    return figures(asked.test, in_index(sides, asked.test), asked.rule.threshold)
 
 
 def in_index(sides: Sides, test: Judged) -> NDArray[np.int64]:

@@ -22,8 +22,10 @@ from cairn.export.tensorrt import build_plan, readiness
 from cairn.files import discard, written_aside
 from cairn.networks.embedder import Embedder, load_embedder
 from cairn.params import ExportParams
-from cairn.retrieval.answer import AnswerRule
+from cairn.retrieval.answer import ANSWER_FILE, AnswerRule
+from cairn.retrieval.context import CONTEXT_FOLDER, open_context
 from cairn.retrieval.index import PhotoIndex
+from cairn.retrieval.rerankers.chain import build_chain
 from cairn.sides import embedding_locations, read_sides
 from cairn.stage import CLEAN, EVALUATION, EXPORT, INDEX, MODEL, Job, Report, StageError, run, use_threads
 from cairn.training.photos import Location, Readers
@@ -43,13 +45,8 @@ def export(job: Job) -> Report:
             )
         parity = measure(embedder, folder, params, job.params.threads)
     plan = make_plan(embedder, params)
-    place(
-        EXPORT / FILES["fp32"],
-        embedder.config.preprocessing,
-        INDEX,
-        CLEAN / "landmarks.parquet",
-        EVALUATION / "answer.json",
-    )
+    landmarks = CLEAN / "landmarks.parquet"
+    place(EXPORT / FILES["fp32"], embedder.config.preprocessing, INDEX, landmarks, EVALUATION)
     sizes = {f"{name}_bytes": (EXPORT / file).stat().st_size for name, file in FILES.items()}
     return Report({**sizes, "parity": {k: asdict(v) for k, v in parity.items()}, "tensorrt": plan})
 
@@ -64,10 +61,13 @@ def measure(embedder: Embedder, folder: Path, params: ExportParams, threads: int
     places = [everywhere[row] for row in rows]
     wanted, images = embed(embedder, places, 16), photos(embedder, places)
     index = PhotoIndex.open(INDEX)
-    rule = AnswerRule.model_validate_json((EVALUATION / "answer.json").read_text())
+    rule = AnswerRule.model_validate_json((EVALUATION / ANSWER_FILE).read_text())
+    chain = build_chain(rule.steps, open_context(EVALUATION / CONTEXT_FOLDER))
     found = {}
     for name, file in FILES.items():
-        found[name] = compare(wanted, run_onnx(onnx_session(folder / file, threads), images), index, rule)
+        found[name] = compare(
+            wanted, run_onnx(onnx_session(folder / file, threads), images), index, rule.neighbours, chain
+        )
         gate(name, found[name], params)
     return found
 

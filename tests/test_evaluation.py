@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cairn.evaluation import Judged, figures, judge, order_for_people, report, with_threshold
+from cairn.evaluation import Judged, calibration_figures, figures, judge, order_for_people, report, threshold_of
 from cairn.retrieval.answer import AnswerRule
 from cairn.retrieval.neighbours import NONE, Neighbours
+from cairn.retrieval.result import searched
 
-RULE = AnswerRule(answer="nearest", neighbours=3, vote_neighbours=3, vote_power=1.0, threshold=0.5)
+RULE = AnswerRule(neighbours=3, steps=(), threshold=0.5, calibration=None)
 
 # Five queries: right at .9, a distractor at .8, right at .7, wrong at .6, right but under the threshold at .4.
 TRUE = np.array([1, NONE, 2, 1, 2])
@@ -20,7 +21,8 @@ TOP = [0.9, 0.8, 0.7, 0.6, 0.4]
 def queries() -> Judged:
     scores = np.array([[top, top - 0.05, top - 0.1] for top in TOP], dtype=np.float32)
     found = Neighbours(np.arange(15).reshape(5, 3), LABELS.astype(np.int64), scores)
-    return judge(found, np.arange(5), TRUE.astype(np.int64), RULE)
+    result = searched(np.eye(5, dtype=np.float32), found).answered(found.landmark_ids[:, 0], found.scores[:, 0])
+    return judge(result, TRUE.astype(np.int64))
 
 
 @pytest.fixture
@@ -63,12 +65,18 @@ def test_without_distractors_the_rest_is_unchanged() -> None:
 
 
 def test_the_threshold_is_the_lowest_that_keeps_the_precision() -> None:
-    assert with_threshold(RULE, queries(), 1.0).threshold == pytest.approx(0.9, abs=2e-6)
-    assert with_threshold(RULE, queries(), 0.6).threshold == pytest.approx(0.4, abs=2e-6)
+    assert threshold_of(queries(), 1.0) == pytest.approx(0.9, abs=2e-6)
+    assert threshold_of(queries(), 0.6) == pytest.approx(0.4, abs=2e-6)
     wrong = queries().only(np.array([False, True, False, True, False]))
-    assert with_threshold(RULE, wrong, 0.9).threshold > 0.8
+    assert threshold_of(wrong, 0.9) > 0.8
 
 
 def test_people_are_shown_the_ends_first() -> None:
     rows = {name: rows.tolist() for name, rows in order_for_people(queries()).items()}
     assert rows == {"surest_right": [0, 2, 4], "least_sure_right": [4, 2, 0], "surest_wrong": [1, 3]}
+
+
+def test_a_distractors_answer_is_never_right_in_the_calibration() -> None:
+    got = calibration_figures(np.array([1.0, 1.0, 1.0, 0.0, 1.0]), queries().right)
+    assert got["brier_score"] == pytest.approx(1 / 5)  # sure of the distractor, and wrong in nothing else
+    assert got["expected_calibration_error"] == pytest.approx(1 / 5)

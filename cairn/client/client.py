@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
@@ -39,11 +40,12 @@ class Neighbour:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a photo shows. Without a landmark, `score` is that of the best one, which was too low."""
+    """What a photo shows. Without a landmark, score and probability are those of the best one, which was too low."""
 
     landmark_id: int | None
     landmark: str | None
     score: float
+    probability: float | None  # that the best landmark is right; none if the server has not learnt how sure to be
     neighbours: list[Neighbour]  # best first
 
 
@@ -160,9 +162,11 @@ def _answer(result: grpc.InferResult) -> Answer:
     name = _tensor(result, "landmark")[0].decode()
     columns = (_tensor(result, n) for n in ("neighbours", "neighbour_landmark_ids", "neighbour_scores"))
     rows = zip(*columns, strict=True)
+    probability = float(_tensor(result, "probability")[0])
     return Answer(
         landmark_id=None if landmark_id == NONE else landmark_id,
         landmark=None if landmark_id == NONE else name,
         score=float(_tensor(result, "score")[0]),
+        probability=None if math.isnan(probability) else probability,
         neighbours=[Neighbour(i.decode(), int(shown), float(score)) for i, shown, score in rows if i],
     )

@@ -124,7 +124,8 @@ def _as_text(path: Path, outcome: Answer | PhotoError, top: int | None) -> str:
         return f"{path}: error: {outcome}"
     named = "no landmark" if outcome.landmark_id is None else f"{outcome.landmark} ({outcome.landmark_id})"
     near = (f"    {n.image_id}  landmark {n.landmark_id}  {n.score:.3f}" for n in outcome.neighbours[: top or 0])
-    return "\n".join([f"{path}: {named}, score {outcome.score:.3f}", *near])
+    sure = "" if outcome.probability is None else f", probability {outcome.probability:.2f}"
+    return "\n".join([f"{path}: {named}, score {outcome.score:.3f}{sure}", *near])
 
 
 def _count(text: str) -> int:

@@ -11,8 +11,9 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from cairn.export.onnx import INPUT, OUTPUT
-from cairn.retrieval.answer import AnswerRule, answer
+from cairn.retrieval.answer import answered
 from cairn.retrieval.index import PhotoIndex
+from cairn.retrieval.rerankers.chain import Chain
 
 BATCH = 16
 
@@ -43,8 +44,10 @@ def _batches(images: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
     return (images[start : start + BATCH] for start in range(0, len(images), BATCH))
 
 
-def compare(wanted: NDArray[np.float32], found: NDArray[np.float32], index: PhotoIndex, rule: AnswerRule) -> Parity:
+def compare(
+    wanted: NDArray[np.float32], found: NDArray[np.float32], index: PhotoIndex, neighbours: int, chain: Chain
+) -> Parity:
     """Compare unit vectors [photos, dimensions] row by row, and the answers that both give against the index."""
     cosines = (wanted * found).sum(axis=1)
-    answers = [answer(index.search(vectors, rule.neighbours), rule).landmark_ids for vectors in (wanted, found)]
+    answers = [answered(vectors, index, neighbours, chain).decided.landmark_ids for vectors in (wanted, found)]
     return Parity(len(wanted), float(cosines.min()), float(cosines.mean()), float((answers[0] == answers[1]).mean()))

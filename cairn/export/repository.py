@@ -7,6 +7,8 @@ from pathlib import Path
 
 from cairn.answering.preprocess import Preprocessing
 from cairn.files import written_aside
+from cairn.retrieval.answer import ANSWER_FILE
+from cairn.retrieval.context import CONTEXT_FOLDER
 from cairn.retrieval.index import ENTRIES_FILE, INDEX_FILE
 
 REPOSITORY = Path("triton_repo")
@@ -16,8 +18,8 @@ PLAN = REPOSITORY / "embed" / "1" / "model.plan"
 RETRIEVAL = REPOSITORY / "retrieve" / "1"
 
 
-def place(network: Path, preprocessing: Preprocessing, index: Path, landmarks: Path, rule: Path) -> None:
-    """Copy the network, the index folder's files, landmarks.parquet and answer.json; write preprocess.json."""
+def place(network: Path, preprocessing: Preprocessing, index: Path, landmarks: Path, evaluation: Path) -> None:
+    """Copy network, index, landmarks.parquet, answer.json and context/ into the repository; write preprocess.json."""
     with written_aside(PREPROCESSING) as aside:
         aside.write_text(preprocessing.model_dump_json(indent=2) + "\n")
     copies = {
@@ -25,8 +27,10 @@ def place(network: Path, preprocessing: Preprocessing, index: Path, landmarks: P
         RETRIEVAL / INDEX_FILE: index / INDEX_FILE,
         RETRIEVAL / ENTRIES_FILE: index / ENTRIES_FILE,
         RETRIEVAL / "landmarks.parquet": landmarks,
-        RETRIEVAL / "answer.json": rule,
+        RETRIEVAL / ANSWER_FILE: evaluation / ANSWER_FILE,
     }
     for target, source in copies.items():
         with written_aside(target) as aside:
             shutil.copyfile(source, aside)
+    with written_aside(RETRIEVAL / CONTEXT_FOLDER) as aside:
+        shutil.copytree(evaluation / CONTEXT_FOLDER, aside)

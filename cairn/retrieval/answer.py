@@ -1,14 +1,18 @@
-"""From neighbours to an answer: which landmark, how sure, or none."""
+"""From a query to an answer: which landmark, how sure, or none; the same in `evaluate` and on the server."""
 
 from __future__ import annotations
-
-from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from cairn.retrieval.neighbours import NONE, Neighbours
+from cairn.retrieval.calibration import Calibration
+from cairn.retrieval.index import PhotoIndex
+from cairn.retrieval.rerankers import Step
+from cairn.retrieval.rerankers.chain import Chain
+from cairn.retrieval.result import Result, searched
+
+ANSWER_FILE = "answer.json"
 
 
 class AnswerRule(BaseModel):
@@ -16,35 +20,18 @@ class AnswerRule(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    answer: Literal["nearest", "vote"]
     neighbours: int  # how many are searched for
-    vote_neighbours: int
-    vote_power: float
+    steps: tuple[Step, ...]  # re-rankers, one of which answers
     threshold: float  # an answer of a lower score is "no landmark"
+    calibration: Calibration | None  # of a score into the probability that the answer is right
 
 
-class Answers(NamedTuple):
-    """Best landmark per query, before the threshold: landmark_ids int64 [queries], scores float32 [queries]."""
-
-    landmark_ids: NDArray[np.int64]
-    scores: NDArray[np.float32]
-
-
-def answer(found: Neighbours, rule: AnswerRule) -> Answers:
-    """The best landmark of each query and its score, whether or not it reaches the threshold.
-
-    nearest: the first neighbour's landmark and cosine. vote: the landmark with the largest sum of clip(cos, 0)^power
-    over the first `vote_neighbours` (GLDv2 recognition 2020, third place: top 5, power 8), scored by that sum; of
-    equals the one met first. A query without neighbours gets NONE and -inf.
-    """
-    if rule.answer == "nearest":
-        return Answers(found.landmark_ids[:, 0].copy(), found.scores[:, 0].copy())
-    labels = found.landmark_ids[:, : rule.vote_neighbours]
-    weights = np.clip(found.scores[:, : rule.vote_neighbours].astype(np.float64), 0, None) ** rule.vote_power
-    weights[labels == NONE] = 0
-    sums = ((labels[:, :, None] == labels[:, None, :]) * weights[:, None, :]).sum(axis=2)
-    best = sums.argmax(axis=1)
-    rows = np.arange(len(labels))
-    chosen = labels[rows, best]
-    scores = np.where(chosen == NONE, -np.inf, sums[rows, best]).astype(np.float32)
-    return Answers(chosen.astype(np.int64), scores)
+def answered(
+    queries: NDArray[np.float32],
+    index: PhotoIndex,
+    neighbours: int,
+    chain: Chain,
+    query_ids: NDArray[np.int64] | None = None,
+) -> Result:
+    """Unit vectors float32 [queries, dimensions], their neighbours in the index, and what the chain makes of them."""
+    return chain.process(searched(queries, index.search(queries, neighbours), query_ids))

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cairn.retrieval.answer import Answers
 from cairn.retrieval.neighbours import NONE, Neighbours
 
 UNIT_WITHIN = 1e-3  # a unit vector's length may be off by so much
+
+
+class Answers(NamedTuple):
+    """Best landmark per query, before the threshold: landmark_ids int64 [queries], scores float32 [queries]."""
+
+    landmark_ids: NDArray[np.int64]
+    scores: NDArray[np.float32]
 
 
 @dataclass(frozen=True)

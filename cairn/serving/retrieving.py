@@ -11,12 +11,14 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from cairn.manifest import as_image_id, read_landmarks
-from cairn.retrieval.answer import AnswerRule, Answers, answer
+from cairn.retrieval.answer import ANSWER_FILE, AnswerRule, answered
+from cairn.retrieval.context import CONTEXT_FOLDER, open_context
 from cairn.retrieval.index import ENTRIES_FILE, PhotoIndex
 from cairn.retrieval.neighbours import NONE, Neighbours
+from cairn.retrieval.rerankers.chain import build_chain
+from cairn.retrieval.result import Answers
 from cairn.serving.threads import threads
 
-ANSWER_FILE = "answer.json"
 SHOWN = 10  # neighbours sent with an answer, whatever number the rule looks at
 NO_SCORE = np.float32(-1)  # in place of -inf, which JSON cannot carry; no score is lower
 
@@ -30,6 +32,7 @@ class Retriever:
         """
         faiss.omp_set_num_threads(threads())
         self._rule = AnswerRule.model_validate_json((folder / ANSWER_FILE).read_text())
+        self._chain = build_chain(self._rule.steps, open_context(folder / CONTEXT_FOLDER))
         self._index = PhotoIndex.open(folder)
         landmarks = read_landmarks(folder)
         pairs = zip(landmarks["landmark_id"].to_pylist(), landmarks["name"].to_pylist(), strict=True)
@@ -43,7 +46,7 @@ class Retriever:
         """Unit vectors float32 [n, dimensions] -> the outputs of `retrieve`, each with n rows.
 
         landmark_id int64 [n, 1], NONE where the photo shows none; landmark bytes [n, 1], empty where none;
-        score float32 [n, 1]; neighbours bytes [n, k], image ids, empty behind the last one found;
+        score and probability float32 [n, 1]; neighbours bytes [n, k], image ids, empty behind the last one found;
         neighbour_scores float32 [n, k]; neighbour_landmark_ids int64 [n, k]. k is SHOWN, or less if the rule has less.
 
         Raises ValueError if the vectors are not as long as the index's.
@@ -53,8 +56,8 @@ class Retriever:
                 f"embeddings of {embeddings.shape[1]} dimensions, the index holds {self._index.dimensions}; "
                 "network and index are not of one export"
             )
-        found = self._index.search(embeddings, self._rule.neighbours)
-        return {**self._answered(answer(found, self._rule)), **_shown(found)}
+        result = answered(embeddings, self._index, self._rule.neighbours, self._chain)
+        return {**self._answered(result.decided), **_shown(result.neighbours)}
 
     def _answered(self, answers: Answers) -> dict[str, NDArray[Any]]:
         sure = (answers.landmark_ids != NONE) & (answers.scores >= self._rule.threshold)
@@ -64,7 +67,15 @@ class Retriever:
             "landmark_id": ids[:, None],
             "landmark": _as_bytes(names)[:, None],
             "score": np.maximum(answers.scores, NO_SCORE)[:, None],
+            "probability": self._probabilities(answers.scores)[:, None],
         }
+
+    def _probabilities(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
+        """That each answer is right, whatever the threshold; NaN where nothing could be learnt of that."""
+        calibration = self._rule.calibration
+        if calibration is None:
+            return np.full(len(scores), np.nan, dtype=np.float32)
+        return calibration.probability(scores).astype(np.float32)
 
 
 def _shown(found: Neighbours) -> dict[str, NDArray[Any]]:

@@ -37,7 +37,7 @@ def test_json_of_a_folder(photos: Path, tiny_server: str, capsys: pytest.Capture
     assert [eiffel["image"], none["image"], tokyo["image"]] == [
         str(photos / name) for name in ("deep/eiffel.png", "none.png", "東京.PNG")
     ]
-    assert list(eiffel) == ["image", "landmark_id", "landmark", "score", "neighbours"]
+    assert list(eiffel) == ["image", "landmark_id", "landmark", "score", "probability", "neighbours"]
     assert (eiffel["landmark_id"], eiffel["landmark"]) == (3, NAMES[3])
     assert (none["landmark_id"], none["landmark"]) == (None, None)
     assert (tokyo["landmark_id"], tokyo["landmark"]) == (8, NAMES[8])
@@ -69,7 +69,9 @@ def test_top_of_the_neighbours(photos: Path, tiny_server: str, capsys: pytest.Ca
     assert len(line["neighbours"]) == 2
     assert main(asked) == 0
     first, *near = capsys.readouterr().out.splitlines()
-    assert first == f"{photos / 'none.png'}: no landmark, score {line['score']:.3f}"
+    assert (
+        first == f"{photos / 'none.png'}: no landmark, score {line['score']:.3f}, probability {line['probability']:.2f}"
+    )
     assert [row.split()[0] for row in near] == [near["image_id"] for near in line["neighbours"]]
 
 
@@ -77,7 +79,7 @@ def test_text(photos: Path, tiny_server: str, capsys: pytest.CaptureFixture[str]
     path, missing = photos / "東京.PNG", photos / "missing.jpg"
     assert main(["query", "--server", tiny_server, str(path), str(missing)]) == 1
     shown, failed = capsys.readouterr().out.splitlines()
-    assert shown.startswith(f"{path}: 東京タワー (8), score 4.99")
+    assert shown.startswith(f"{path}: 東京タワー (8), score 5.00")
     assert failed == f"{missing}: error: cannot be read: No such file or directory"
 
 

@@ -17,8 +17,10 @@ from cairn.export.onnx import INPUT, OUTPUT, HalfEmbedder, write_onnx
 from cairn.export.parity import compare, onnx_session, run_onnx
 from cairn.export.tensorrt import readiness
 from cairn.networks.embedder import Embedder, make_embedder
-from cairn.retrieval.answer import AnswerRule
 from cairn.retrieval.index import PhotoIndex, build_index
+from cairn.retrieval.rerankers.base import Context
+from cairn.retrieval.rerankers.chain import build_chain
+from cairn.retrieval.rerankers.knn_vote import KnnVoteParams
 
 SIZE = 64
 IMAGES = np.random.default_rng(0).normal(size=(5, 3, SIZE, SIZE)).astype(np.float32)
@@ -68,10 +70,10 @@ def test_parity_counts_cosines_and_answers() -> None:
     vectors = np.eye(4, dtype=np.float32)
     ids = np.arange(4)
     index = PhotoIndex(build_index(vectors, ids, "Flat", None), ids, np.array([10, 11, 12, 13]))
-    rule = AnswerRule(answer="nearest", neighbours=1, vote_neighbours=1, vote_power=1.0, threshold=0.0)
+    nearest = build_chain([KnnVoteParams(top=1, power=1, clip=False)], Context())
     turned = vectors.copy()
     turned[3] = [0.8, 0.0, 0.0, 0.6]  # now nearest to the first
-    parity = compare(vectors, turned, index, rule)
+    parity = compare(vectors, turned, index, 1, nearest)
     assert (parity.photos, parity.agreement) == (4, 0.75)
     assert parity.least_cosine == pytest.approx(0.6)
     assert parity.mean_cosine == pytest.approx(0.9)
@@ -86,10 +88,11 @@ def test_everything_the_server_needs_is_placed(tmp_path: Path, monkeypatch: pyte
     shutil.copytree(tiny / "retrieve" / "1", made)
     shutil.copy(tiny / "embed" / "1" / "model.onnx", made / "network.onnx")
     how = Preprocessing.model_validate_json((tiny / "preprocess" / "1" / "preprocess.json").read_text())
-    repository.place(made / "network.onnx", how, made, made / "landmarks.parquet", made / "answer.json")
+    repository.place(made / "network.onnx", how, made, made / "landmarks.parquet", made)
     for path in ("retrieve/1/index.faiss", "retrieve/1/entries.parquet", "retrieve/1/landmarks.parquet"):
         assert (repository.REPOSITORY / path).read_bytes() == (tiny / path).read_bytes()
     assert (repository.REPOSITORY / "retrieve/1/answer.json").exists()
+    assert (repository.REPOSITORY / "retrieve/1/context/distractors.npy").exists()
     assert repository.NETWORK.read_bytes() == (tiny / "embed/1/model.onnx").read_bytes()
     assert Preprocessing.model_validate_json(repository.PREPROCESSING.read_text()) == how
 

@@ -1,57 +1,63 @@
-"""Answers from neighbours: worked by hand, and the vote against a plain dictionary."""
+"""From queries to answers through a real index, and the rule and the context as they are saved and found again."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from cairn.retrieval.answer import AnswerRule, answer
-from cairn.retrieval.neighbours import NONE, Neighbours
+from cairn.files import read_json, write_json
+from cairn.retrieval.answer import AnswerRule, answered
+from cairn.retrieval.calibration import fit
+from cairn.retrieval.context import open_context, save_context
+from cairn.retrieval.index import PhotoIndex, build_index
+from cairn.retrieval.rerankers.base import Context
+from cairn.retrieval.rerankers.chain import build_chain
+from cairn.retrieval.rerankers.distractor_penalty import DistractorPenaltyParams
+from cairn.retrieval.rerankers.knn_vote import KnnVoteParams
+from cairn.retrieval.rerankers.superglobal import SuperGlobalParams
+
+IDS = np.array([3, 5, 8])
+VECTORS = np.array([[1, 0, 0], [0, 1, 0], [0, 0.6, 0.8]], dtype=np.float32)
+INDEX = PhotoIndex(build_index(VECTORS, IDS, "Flat", None), IDS, np.array([10, 20, 20]))
+STEPS = (
+    SuperGlobalParams(top=3, neighbours=2),
+    DistractorPenaltyParams(kind="index_side", weight=0.5, top=1),
+    KnnVoteParams(top=2, power=1.0, clip=False),
+    DistractorPenaltyParams(kind="query_side", top=1),
+)
 
 
-def rule(kind: str, neighbours: int = 3, power: float = 2.0) -> AnswerRule:
-    return AnswerRule.model_validate(
-        {"answer": kind, "neighbours": 10, "vote_neighbours": neighbours, "vote_power": power, "threshold": 0.0}
+def test_queries_are_answered_from_their_neighbours() -> None:
+    chain = build_chain([KnnVoteParams(top=2, power=2)], Context())
+    got = answered(np.array([[0.6, 0.8, 0], [1, 0, 0]], dtype=np.float32), INDEX, 3, chain).decided
+    assert got.landmark_ids.tolist() == [20, 10]
+    assert got.scores.tolist() == pytest.approx([0.8**2, 1.0])  # .6 to landmark 10 and .48 to photo 8 come after
+
+
+def test_a_rule_and_its_context_are_found_again(tmp_path: Path) -> None:
+    rule = AnswerRule(
+        neighbours=3, steps=STEPS, threshold=0.25, calibration=fit("platt", [0, 1, 2], [False, True, True])
     )
+    write_json(tmp_path / "answer.json", rule.model_dump())
+    again = AnswerRule.model_validate(read_json(tmp_path / "answer.json"))
+    assert again.steps == rule.steps
+    context = Context(vectors=lambda ids: VECTORS[np.searchsorted(IDS, ids)], distractors=VECTORS[:1])
+    save_context(tmp_path / "context", STEPS, context, IDS, VECTORS)
+    queries = np.array([[0.6, 0.8, 0], [0, 0.8, 0.6]], dtype=np.float32)
+    wanted = answered(queries, INDEX, 3, build_chain(rule.steps, context))
+    got = answered(queries, INDEX, 3, build_chain(again.steps, open_context(tmp_path / "context")))
+    assert np.array_equal(got.decided.scores, wanted.decided.scores)
+    assert np.array_equal(got.neighbours.image_ids, wanted.neighbours.image_ids)
 
 
-def neighbours(labels: list[list[int]], scores: list[list[float]]) -> Neighbours:
-    marks = np.array(labels, dtype=np.int64)
-    return Neighbours(np.arange(marks.size).reshape(marks.shape), marks, np.array(scores, dtype=np.float32))
+def test_vectors_are_only_kept_where_a_step_looks_them_up(tmp_path: Path) -> None:
+    save_context(tmp_path / "context", STEPS[2:], Context(distractors=VECTORS[:1]), IDS, VECTORS)
+    assert [path.name for path in (tmp_path / "context").iterdir()] == ["distractors.npy"]
 
 
-def test_the_nearest_wins_alone_and_loses_to_two_of_another() -> None:
-    found = neighbours([[1, 2, 2, 1]], [[0.8, 0.7, 0.6, 0.5]])
-    assert answer(found, rule("nearest")).landmark_ids.tolist() == [1]
-    assert answer(found, rule("nearest")).scores[0] == pytest.approx(0.8)
-    voted = answer(found, rule("vote"))
-    assert voted.landmark_ids.tolist() == [2]
-    assert voted.scores[0] == pytest.approx(0.7**2 + 0.6**2)
-
-
-def test_without_neighbours_there_is_no_landmark() -> None:
-    found = neighbours([[NONE, NONE]], [[-np.inf, -np.inf]])
-    for kind in ("nearest", "vote"):
-        got = answer(found, rule(kind))
-        assert got.landmark_ids.tolist() == [NONE]
-        assert got.scores[0] == -np.inf
-
-
-@given(st.lists(st.tuples(st.integers(0, 4), st.floats(-1, 1, width=16)), min_size=1, max_size=8), st.integers(1, 8))
-def test_the_vote_is_a_sum_by_landmark(hits: list[tuple[int, float]], count: int) -> None:
-    hits = sorted(hits, key=lambda hit: -hit[1])
-    sums: dict[int, float] = {}
-    for label, score in hits[:count]:
-        sums[label] = sums.get(label, 0.0) + max(0.0, score) ** 8
-    got = answer(neighbours([[h[0] for h in hits]], [[h[1] for h in hits]]), rule("vote", count, 8.0))
-    assert got.scores[0] == pytest.approx(max(sums.values()), rel=1e-5, abs=1e-12)
-    assert sums[int(got.landmark_ids[0])] == pytest.approx(max(sums.values()))
-
-
-def test_neighbours_are_checked_when_made() -> None:
-    with pytest.raises(ValueError, match="fall along"):
-        neighbours([[1, 2]], [[0.1, 0.9]])
-    with pytest.raises(ValueError, match="one shape"):
-        neighbours([[1, 2]], [[0.9]])
+def test_a_rule_with_a_key_that_there_is_not_is_refused() -> None:
+    with pytest.raises(ValidationError, match="vote_power"):
+        AnswerRule.model_validate({"neighbours": 1, "steps": [], "threshold": 0, "calibration": None, "vote_power": 8})

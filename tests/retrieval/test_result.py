@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cairn.retrieval.answer import Answers
 from cairn.retrieval.neighbours import NONE, Neighbours
-from cairn.retrieval.result import Result, searched
+from cairn.retrieval.result import Answers, Result, searched
 
 QUERIES = np.eye(2, 4, dtype=np.float32)
 FOUND = Neighbours(

@@ -14,6 +14,7 @@ from cairn.files import write_json, write_table
 from cairn.manifest import as_number, image_id_of, write_landmarks
 from cairn.retrieval.answer import AnswerRule
 from cairn.retrieval.index import ENTRIES_FILE, INDEX_FILE, build_index, write_index
+from cairn.retrieval.rerankers.knn_vote import KnnVoteParams
 from cairn.serving.retrieving import SHOWN, Retriever
 
 IDS = [image_id_of(name) for name in ("a", "b", "c")]
@@ -31,7 +32,8 @@ def three(tmp_path: Path) -> Path:
 
 
 def save_rule(folder: Path, threshold: float) -> None:
-    rule = AnswerRule(answer="nearest", neighbours=20, vote_neighbours=5, vote_power=8, threshold=threshold)
+    nearest = KnnVoteParams(top=1, power=1, clip=False)
+    rule = AnswerRule(neighbours=20, steps=(nearest,), threshold=threshold, calibration=None)
     write_json(folder / "answer.json", rule.model_dump())
 
 
@@ -49,6 +51,7 @@ def test_a_score_at_the_threshold_is_an_answer_and_one_below_is_none(three: Path
     out = Retriever(three)(np.array([[0.5, 0, 0, 0.75**0.5], [0.49, 0, 0, 0.8717]], dtype=np.float32))
     assert out["landmark_id"].tolist() == [[7], [-1]]
     assert out["landmark"].ravel().tolist() == ["Ä".encode(), b""]
+    assert np.isnan(out["probability"]).all()  # nothing was learnt of how sure to be
     np.testing.assert_allclose(out["score"], [[0.5], [0.49]], atol=1e-6)
 
 
@@ -77,6 +80,7 @@ def test_no_more_than_shown(tiny: Tiny) -> None:
         "landmark_id": (3, 1),
         "landmark": (3, 1),
         "score": (3, 1),
+        "probability": (3, 1),
         "neighbours": (3, SHOWN),
         "neighbour_scores": (3, SHOWN),
         "neighbour_landmark_ids": (3, SHOWN),

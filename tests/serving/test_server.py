@@ -23,8 +23,10 @@ from tritonclient.utils import InferenceServerException
 from cairn.answering.preprocess import prepare
 from cairn.client import Answer, Client, PhotoError
 from cairn.manifest import as_image_id
-from cairn.retrieval.answer import answer
+from cairn.retrieval.answer import answered
+from cairn.retrieval.context import CONTEXT_FOLDER, open_context
 from cairn.retrieval.index import PhotoIndex
+from cairn.retrieval.rerankers.chain import build_chain
 from cairn.serving.retrieving import SHOWN
 from cairn.serving.runtime import ServerError
 from cairn.serving.server import LOOPBACK, Ports, default_server_env, free_ports, running_server, started
@@ -50,8 +52,12 @@ def queries(tiny: Tiny) -> list[bytes]:
 def test_answers_are_those_of_the_offline_computation(tiny: Tiny, tiny_server: str) -> None:
     photos = queries(tiny)
     vectors = embed_offline(tiny.repository / "embed" / "1" / "model.onnx", photos)
-    found = PhotoIndex.open(tiny.repository / "retrieve" / "1").search(vectors, RULE.neighbours)
-    wanted = answer(found, RULE)
+    folder = tiny.repository / "retrieve" / "1"
+    chain = build_chain(RULE.steps, open_context(folder / CONTEXT_FOLDER))
+    result = answered(vectors, PhotoIndex.open(folder), RULE.neighbours, chain)
+    wanted, found = result.decided, result.neighbours
+    assert RULE.calibration is not None
+    probabilities = RULE.calibration.probability(wanted.scores)
     with Client(tiny_server) as client:
         served = client.query(photos)
         embeddings = client.embeddings(photos)
@@ -63,6 +69,7 @@ def test_answers_are_those_of_the_offline_computation(tiny: Tiny, tiny_server: s
         assert got.landmark_id == (wanted.landmark_ids[row] if sure else None)
         assert got.landmark == (NAMES[wanted.landmark_ids[row]] if sure else None)
         assert got.score == pytest.approx(wanted.scores[row], abs=1e-4)
+        assert got.probability == pytest.approx(probabilities[row], abs=1e-3)
         assert [n.image_id for n in got.neighbours] == [as_image_id(int(i)) for i in found.image_ids[row, :SHOWN]]
         assert [n.landmark_id for n in got.neighbours] == found.landmark_ids[row, :SHOWN].tolist()
         assert [n.score for n in got.neighbours] == pytest.approx(found.scores[row, :SHOWN].tolist(), abs=1e-5)

@@ -22,8 +22,14 @@ from PIL import Image
 from cairn.answering.preprocess import Preprocessing, prepare
 from cairn.files import write_json, write_table
 from cairn.manifest import as_number, image_id_of, write_landmarks
-from cairn.retrieval.answer import AnswerRule
+from cairn.retrieval.answer import ANSWER_FILE, AnswerRule
+from cairn.retrieval.calibration import fit
+from cairn.retrieval.context import CONTEXT_FOLDER, save_context
 from cairn.retrieval.index import ENTRIES_FILE, INDEX_FILE, build_index, write_index
+from cairn.retrieval.rerankers.base import Context
+from cairn.retrieval.rerankers.distractor_penalty import DistractorPenaltyParams
+from cairn.retrieval.rerankers.knn_vote import KnnVoteParams
+from cairn.retrieval.rerankers.superglobal import SuperGlobalParams
 
 ROOT = Path(__file__).parents[2]
 SIDE = 48
@@ -40,7 +46,14 @@ PREPROCESSING = Preprocessing(
     short_side=256,
     max_megapixels=4,
 )
-RULE = AnswerRule(answer="vote", neighbours=12, vote_neighbours=5, vote_power=8, threshold=4.0)
+SCORES = np.linspace(0, 5, 51)
+DISTRACTORS = np.eye(4, DIMENSIONS, dtype=np.float32)
+STEPS = (
+    SuperGlobalParams(top=6, neighbours=3),
+    KnnVoteParams(),
+    DistractorPenaltyParams(kind="query_side", weight=0.1, top=2),
+)
+RULE = AnswerRule(neighbours=12, steps=STEPS, threshold=4.0, calibration=fit("platt", SCORES, SCORES > 4))
 
 
 class Tiny(NamedTuple):
@@ -59,7 +72,7 @@ def build_tiny(folder: Path) -> Tiny:
     write_json(repository / "preprocess" / "1" / "preprocess.json", PREPROCESSING.model_dump())
     onnx.save(_network(), repository / "embed" / "1" / "model.onnx")
     _write_index(repository / "retrieve" / "1", repository / "embed" / "1" / "model.onnx")
-    write_json(repository / "retrieve" / "1" / "answer.json", RULE.model_dump())
+    write_json(repository / "retrieve" / "1" / ANSWER_FILE, RULE.model_dump())
     rng = np.random.default_rng(99)
     known = {landmark: photo(landmark, rng) for landmark in NAMES}
     return Tiny(repository, known, photo(None, rng))
@@ -107,6 +120,7 @@ def _write_index(folder: Path, network: Path) -> None:
     write_index(build_index(vectors, ids, "Flat", None), folder / INDEX_FILE)
     columns = {"image_id": [image_id for image_id, _ in rows], "landmark_id": [landmark for _, landmark in rows]}
     write_table(folder / ENTRIES_FILE, pa.table(columns))
+    save_context(folder / CONTEXT_FOLDER, STEPS, Context(distractors=DISTRACTORS), ids, vectors)
     table = {"landmark_id": list(NAMES), "name": list(NAMES.values()), "category": [None] * len(NAMES)}
     write_landmarks(folder, pa.table(table))
 

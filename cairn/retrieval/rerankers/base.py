@@ -31,6 +31,11 @@ class StepParams(BaseModel, ABC):
     def changes(self) -> Changes:
         """What the step does: sort neighbours anew, make answers of them, or change the answers' scores."""
 
+    @property
+    def looks_up_vectors(self) -> bool:
+        """Whether it asks the context for the vectors of index photos."""
+        return False
+
 
 class Reranker(Protocol):
     """One step of a chain."""

@@ -39,6 +39,11 @@ class DistractorPenaltyParams(StepParams):
         """Depends on the formula."""
         return CHANGES[self.kind]
 
+    @property
+    def looks_up_vectors(self) -> bool:
+        """On the index's side."""
+        return self.kind == "index_side"
+
 
 @dataclass(frozen=True)
 class _Distractors:

@@ -29,6 +29,11 @@ class SuperGlobalParams(StepParams):
         """Neighbours are sorted anew."""
         return "neighbours"
 
+    @property
+    def looks_up_vectors(self) -> bool:
+        """Yes: they are refined."""
+        return True
+
 
 @dataclass(frozen=True)
 class SuperGlobal:

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from retrieval.rerankers.small_world import World, make_world
 
-from cairn.retrieval.answer import AnswerRule, answer
 from cairn.retrieval.neighbours import NONE, Neighbours
 from cairn.retrieval.rerankers import knn_vote
 from cairn.retrieval.rerankers.base import Context, RerankError
@@ -41,12 +40,17 @@ def test_two_outvote_the_nearest() -> None:
 
 
 @given(st.integers(0, 1000), st.integers(1, 20), st.sampled_from([1.0, 2.0, 8.0]))
-def test_as_the_vote_does_today(seed: int, top: int, power: float) -> None:
+def test_the_vote_is_a_sum_by_landmark(seed: int, top: int, power: float) -> None:
     result = make_world(seed, queries=8, spread=1.0).result
-    rule = AnswerRule(answer="vote", neighbours=20, vote_neighbours=top, vote_power=power, threshold=0)
-    got, today = build(KnnVoteParams(top=top, power=power), Context()).process(result), answer(result.neighbours, rule)
-    assert np.array_equal(got.decided.landmark_ids, today.landmark_ids)
-    assert np.array_equal(got.decided.scores, today.scores)
+    got = build(KnnVoteParams(top=top, power=power), Context()).process(result).decided
+    for row in range(len(result)):
+        sums: dict[int, float] = {}
+        found = result.neighbours
+        for label, score in zip(found.landmark_ids[row, :top].tolist(), found.scores[row, :top].tolist(), strict=True):
+            if label != NONE:
+                sums[label] = sums.get(label, 0.0) + max(0.0, score) ** power
+        assert got.scores[row] == pytest.approx(max(sums.values()), rel=1e-5, abs=1e-12)
+        assert sums[int(got.landmark_ids[row])] == pytest.approx(max(sums.values()), rel=1e-5, abs=1e-12)
 
 
 def test_top_1_is_the_nearest() -> None:
