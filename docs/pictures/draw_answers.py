@@ -33,7 +33,7 @@ def main() -> None:
         raise SystemExit("docs show photos of the embedded data alone; set fetch.source to synthetic")
     sides = read_sides()
     vectors = read_embeddings(TRAINED, sides.images["shard"].to_pylist())
-    _, test = ask(sides, vectors, PhotoIndex.open(INDEX), params.evaluate.answer, params.evaluate)
+    test = ask(sides, vectors, PhotoIndex.open(INDEX), params.evaluate.rerank, params).test
     table = read_landmarks(CLEAN)
     names = dict(zip(table["landmark_id"].to_pylist(), table["name"].to_pylist(), strict=True))
     ordered = order_for_people(test)
