@@ -13,7 +13,7 @@ from cairn.retrieval.answer import AnswerRule, answered
 from cairn.retrieval.calibration import Calibration, fit
 from cairn.retrieval.index import PhotoIndex, build_index
 from cairn.retrieval.rerankers import Step
-from cairn.retrieval.rerankers.base import Context
+from cairn.retrieval.rerankers.base import Classifier, Context
 from cairn.retrieval.rerankers.chain import Chain, build_chain, fit_chain
 from cairn.retrieval.rerankers.knn_vote import KnnVoteParams
 from cairn.retrieval.rerankers.similarity import VectorsById
@@ -33,7 +33,12 @@ class Asked:
 
 
 def ask(
-    sides: Sides, vectors: NDArray[np.float32], index: PhotoIndex, steps: tuple[Step, ...], params: Params
+    sides: Sides,
+    vectors: NDArray[np.float32],
+    index: PhotoIndex,
+    steps: tuple[Step, ...],
+    params: Params,
+    classifier: Classifier | None = None,
 ) -> Asked:
     """Fit what the steps learn, the threshold and the calibration on the validation side; answer the test side.
 
@@ -44,7 +49,9 @@ def ask(
     database = sides.rows(*DATABASE)
     others = sides.rows("train", landmarks=False, distractors=True)
     context = Context(
-        vectors=VectorsById(ids[database], vectors[database]), distractors=vectors[others] if len(others) else None
+        vectors=VectorsById(ids[database], vectors[database]),
+        distractors=vectors[others] if len(others) else None,
+        classifier=classifier,
     )
 
     def found(side: str, chain: Chain) -> tuple[Result, NDArray[np.int64]]:

@@ -55,6 +55,11 @@ def image_numbers(images: pa.Table) -> NDArray[np.int64]:
     return np.fromiter((as_number(i) for i in images["image_id"].to_pylist()), np.int64, images.num_rows)
 
 
+def trained_landmarks(sides: Sides) -> NDArray[np.int64]:
+    """The landmarks of the train side in the order of their class numbers, int64 [classes]."""
+    return np.unique(sides.landmark_ids[sides.rows("train")])
+
+
 def training_photos(sides: Sides) -> tuple[Photos, Photos]:
     """The train side with class numbers 0..classes-1, and the validation side with those and -1 for distractors.
 
@@ -62,7 +67,7 @@ def training_photos(sides: Sides) -> tuple[Photos, Photos]:
     """
     places = locations(CLEAN, sides.images)
     rows = sides.rows("train")
-    known = np.unique(sides.landmark_ids[rows])
+    known = trained_landmarks(sides)
     if len(known) < 2:
         raise StageError(
             f"the train side holds {len(known)} landmark(s), at least 2 are needed; see reports/split.json"

@@ -28,8 +28,22 @@ from cairn.queries import Asked, ask, baseline, in_index
 from cairn.retrieval.answer import ANSWER_FILE
 from cairn.retrieval.context import CONTEXT_FOLDER, save_context
 from cairn.retrieval.index import PhotoIndex
+from cairn.retrieval.rerankers.classifier import CLASSIFIER_FILE, CosineClassifier
 from cairn.sides import DATABASE, image_numbers, read_sides
-from cairn.stage import CLEAN, EVALUATION, INDEX, PICTURES, REPORTS, TRAINED, UNTRAINED, Job, Report, run, use_threads
+from cairn.stage import (
+    CLEAN,
+    EVALUATION,
+    INDEX,
+    MODEL,
+    PICTURES,
+    REPORTS,
+    TRAINED,
+    UNTRAINED,
+    Job,
+    Report,
+    run,
+    use_threads,
+)
 from cairn.tables import write_csv
 
 CURVE = REPORTS / "evaluate" / "precision_coverage.csv"
@@ -41,7 +55,8 @@ def evaluate(job: Job) -> Report:
     sides = read_sides()
     shards = sides.images["shard"].to_pylist()
     vectors = read_embeddings(TRAINED, shards)
-    asked = ask(sides, vectors, PhotoIndex.open(INDEX), params.rerank, job.params)
+    classifier = CosineClassifier.open(MODEL / CLASSIFIER_FILE) if (MODEL / CLASSIFIER_FILE).exists() else None
+    asked = ask(sides, vectors, PhotoIndex.open(INDEX), params.rerank, job.params, classifier)
     rule, test = asked.rule, asked.test
     probabilities = probabilities_of(asked)
     landmarks = read_landmarks(CLEAN)

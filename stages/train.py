@@ -1,7 +1,7 @@
 """train: fit the embedding network (timm backbone -> pooling -> neck -> unit vector) on the train side.
 
 train.scratch holds the schedule used without weights, train.finetune the one used with them. A run that was killed
-goes on from its last epoch. Makes build/model/ (safetensors and config) and the curve of its epochs.
+goes on from its last epoch. Makes build/model/ (safetensors, config, the head as a classifier) and the curve of epochs.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ import torch
 from cairn.files import written_aside
 from cairn.networks.embedder import save_embedder
 from cairn.pictures.loss_curves import loss_curves
-from cairn.sides import read_sides, training_photos
+from cairn.retrieval.rerankers.classifier import CLASSIFIER_FILE
+from cairn.sides import read_sides, trained_landmarks, training_photos
 from cairn.stage import MODEL, PICTURES, REPORTS, Job, Report, run, use_threads
 from cairn.tables import write_csv
+from cairn.training.classifier import classifier_of
 from cairn.training.loop import train
 from cairn.training.untrained import new_embedder
 
@@ -26,12 +28,16 @@ def fit(job: Job) -> Report:
     params = job.params.train
     torch.manual_seed(job.params.seed)
     embedder = new_embedder(job.params, params.neck)
-    train_side, validation_side = training_photos(read_sides())
+    sides = read_sides()
+    train_side, validation_side = training_photos(sides)
     trained = train(
         embedder, train_side, validation_side, params, job.params.precision, job.params.seed, job.keep, print_epoch
     )
     with written_aside(MODEL) as folder:
         save_embedder(trained.embedder, folder)
+        classifier = classifier_of(trained.head, trained_landmarks(sides))
+        if classifier is not None:
+            classifier.save(folder / CLASSIFIER_FILE)
     columns = ("epoch", "train_loss", "validation_gap", "validation_accuracy")
     write_csv(HISTORY, columns, trained.history)
     loss_curves(trained.history, PICTURE)

@@ -35,6 +35,10 @@ class ArcFace(LossHead):
         """Set each class's weight to the mean of its photos' unit vectors."""
         self.weight.copy_(class_means(features, classes, self.weight))
 
+    def centres(self) -> tuple[Tensor, float]:
+        """One a class."""
+        return nn.functional.normalize(self.weight.detach(), dim=1)[:, None], self.scale
+
 
 def with_margin(cosines: Tensor, classes: Tensor, margin: float | Tensor) -> Tensor:
     """`cosines` [batch, classes] with the true class's one made cos(angle + margin).

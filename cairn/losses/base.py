@@ -27,6 +27,12 @@ class LossHead(nn.Module, ABC):
     def start(self, features: Tensor, classes: Tensor) -> None:
         """Set what the head knows from the features of photos, on any device. Classes without a photo stay as is."""
 
+    def centres(self) -> tuple[Tensor, float] | None:
+        """Of a head that scores by the largest cosine to any of a class's centres: the centres, unit vectors float32
+        [classes, centres, dimensions], and the scale of the cosines. None of another head.
+        """
+        return None
+
 
 @torch.no_grad()
 def class_means(features: Tensor, classes: Tensor, before: Tensor) -> Tensor:

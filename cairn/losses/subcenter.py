@@ -60,6 +60,10 @@ class SubCenterArcFace(LossHead):
         means = class_means(features, classes, torch.zeros_like(random[:, 0]))
         self.weight.copy_(nn.functional.normalize(means[:, None] + SPREAD * random, dim=2))
 
+    def centres(self) -> tuple[Tensor, float]:
+        """Several a class."""
+        return nn.functional.normalize(self.weight.detach(), dim=2), self.scale
+
 
 def dynamic_margins(class_sizes: NDArray[np.int64], low: float, high: float) -> NDArray[np.float64]:
     """The margin of each class in radians, float64 [classes]: `low` for the largest class, `high` for the smallest.

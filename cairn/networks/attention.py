@@ -12,7 +12,7 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, cat, nn
 
-from cairn.networks.backbones import feature_shape
+from cairn.networks.backbones import feature_shape, features_of
 
 
 class AttentionError(ValueError):
@@ -71,10 +71,7 @@ class AttentionBackbone(nn.Module):
     """
 
     def __init__(self, backbone: nn.Module, image_size: int, classes: int, params: AttentionParams) -> None:
-        """Raises AttentionError if the backbone gives maps whose channels come last."""
         super().__init__()
-        if str(getattr(backbone, "output_fmt", "NCHW")) == "NHWC":
-            raise AttentionError(f"{type(backbone).__name__} gives its channels last; attention wants them first")
         channels, prefix = feature_shape(backbone, image_size)
         self.backbone = backbone
         self.attention = AttentionBranch(channels, params.width or channels, classes)
@@ -83,13 +80,13 @@ class AttentionBackbone(nn.Module):
 
     def branches(self, images: Tensor) -> Branches:
         """All that training wants of images [batch, 3, size, size]. Raises AttentionError as `folded` does."""
-        features = self.backbone.forward_features(images)  # type: ignore[operator]
+        features = features_of(self.backbone, images)
         scores, attention = self.attention(self._as_map(features))
         return Branches(self._weighted(features, attention), scores, attention)
 
     def forward_features(self, images: Tensor) -> Tensor:
-        """The weighted features alone, of the shape that the backbone gives; the class scores are not computed."""
-        features = self.backbone.forward_features(images)  # type: ignore[operator]
+        """The weighted features alone, shaped as `features_of` gives them; the class scores are not computed."""
+        features = features_of(self.backbone, images)
         return self._weighted(features, self.attention.attention(self._as_map(features)))
 
     def _as_map(self, features: Tensor) -> Tensor:

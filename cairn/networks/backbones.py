@@ -79,8 +79,18 @@ def _seeded(name: str, **arguments: Any) -> nn.Module:
 def feature_shape(backbone: nn.Module, image_size: int) -> tuple[int, int]:
     """Channels of the features, and how many tokens come before the patches (-1 where features are a map)."""
     training = backbone.training
-    features = backbone.eval().forward_features(torch.zeros(1, 3, image_size, image_size))  # type: ignore[operator]
+    features = features_of(backbone.eval(), torch.zeros(1, 3, image_size, image_size))
     backbone.train(training)
     if features.ndim == 4:
         return int(features.shape[1]), -1
     return int(features.shape[2]), int(getattr(backbone, "num_prefix_tokens", 0))
+
+
+def features_of(backbone: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """A map [batch, channels, height, width], also of backbones that give their channels last, or tokens
+    [batch, tokens, channels], from images [batch, 3, size, size].
+    """
+    features: torch.Tensor = backbone.forward_features(images)  # type: ignore[operator]
+    if str(getattr(backbone, "output_fmt", "NCHW")) == "NHWC":
+        return features.permute(0, 3, 1, 2)
+    return features

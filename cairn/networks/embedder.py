@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from cairn.answering.preprocess import Colour, Preprocessing
-from cairn.networks.backbones import colours, default_size, feature_shape, make_backbone
+from cairn.networks.backbones import colours, default_size, feature_shape, features_of, make_backbone
 from cairn.networks.pooling import POOLINGS
 
 MODEL_FILE = "model.safetensors"
@@ -65,7 +65,7 @@ class Branch(nn.Module):
         """Features as the class says."""
         if self.recolour:
             images = images * self.scale + self.shift
-        return self.pooling(self.backbone.forward_features(images))  # type: ignore[no-any-return, operator]
+        return self.pooling(features_of(self.backbone, images))  # type: ignore[no-any-return]
 
 
 class Embedder(nn.Module):

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cairn.retrieval.rerankers import Step
 from cairn.retrieval.rerankers.base import Context
+from cairn.retrieval.rerankers.classifier import CLASSIFIER_FILE, CosineClassifier
 from cairn.retrieval.rerankers.similarity import VectorsById
 
 CONTEXT_FOLDER = "context"
@@ -28,6 +29,8 @@ def save_context(
     if any(step.looks_up_vectors for step in steps):
         np.save(folder / VECTOR_IDS_FILE, ids)
         np.save(folder / VECTORS_FILE, vectors)
+    if isinstance(context.classifier, CosineClassifier) and any(step.asks_classifier for step in steps):
+        context.classifier.save(folder / CLASSIFIER_FILE)
     if context.boosted_model is not None:
         (folder / BOOSTED_FILE).write_text(context.boosted_model)
 
@@ -35,11 +38,12 @@ def save_context(
 def open_context(folder: Path) -> Context:
     """What `save_context` wrote; vectors of index photos stay on disk until they are looked up."""
     distractors, vectors, boosted = (folder / name for name in (DISTRACTORS_FILE, VECTORS_FILE, BOOSTED_FILE))
-    by_id = None
+    classifier, by_id = folder / CLASSIFIER_FILE, None
     if vectors.exists():
         by_id = VectorsById(np.load(folder / VECTOR_IDS_FILE), np.load(vectors, mmap_mode="r"))
     return Context(
         vectors=by_id,
         distractors=np.load(distractors) if distractors.exists() else None,
+        classifier=CosineClassifier.open(classifier) if classifier.exists() else None,
         boosted_model=boosted.read_text() if boosted.exists() else None,
     )

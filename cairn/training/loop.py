@@ -42,9 +42,10 @@ class Photos:
 
 @dataclass(frozen=True)
 class Trained:
-    """What training gives: the embedder at its best epoch, and one row an epoch."""
+    """What training gives: embedder and head at their best epoch, and one row an epoch; without epochs no head."""
 
     embedder: Embedder
+    head: LossHead | None
     history: list[dict[str, float]]
     best_epoch: int  # 0: before any training
 
@@ -65,7 +66,7 @@ def train(
     """
     schedule = params.schedule
     if schedule.epochs == 0:
-        return Trained(embedder.eval(), [], 0)
+        return Trained(embedder.eval(), None, [], 0)
     torch.manual_seed(seed)
     sizes = np.bincount(train_side.classes)
     head = LOSSES[params.loss](embedder.config.dimensions, sizes, getattr(schedule.losses, params.loss))
@@ -88,8 +89,9 @@ def train(
         row = {"epoch": float(epoch + 1), "train_loss": loss, **validate(state.kept, validation_side, schedule)}
         state.finish_epoch(row)
         on_epoch(row)
-    embedder.load_state_dict(state.best)
-    return Trained(embedder.cpu().eval(), state.history, state.best_epoch())
+    network.load_state_dict(state.best)
+    network.cpu().eval()
+    return Trained(embedder, head, state.history, state.best_epoch())
 
 
 class Network(nn.Module):
@@ -139,7 +141,7 @@ class _State:
     def finish_epoch(self, row: dict[str, float]) -> None:
         self.history.append(row)
         if self.best_epoch() == len(self.history):
-            self.best = copy.deepcopy({k: v.cpu() for k, v in self.kept.embedder.state_dict().items()})
+            self.best = copy.deepcopy({k: v.cpu() for k, v in self.kept.state_dict().items()})
         saved = {name: part.state_dict() for name, part in self.parts.items()}
         save_checkpoint(self.path, {**saved, "history": self.history, "best": self.best})
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-import timm
 import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file
@@ -169,12 +168,6 @@ def test_the_convolutions_are_as_wide_as_the_features_unless_said() -> None:
     channels, _ = feature_shape(backbone, SIZE)
     branch = AttentionBackbone(backbone, SIZE, CLASSES, AttentionParams()).attention
     assert [tuple(branch.shared[i].weight.shape[:2]) for i in range(2)] == [(channels, channels)] * 2
-
-
-def test_channels_last_is_refused() -> None:
-    swin = timm.create_model("swin_tiny_patch4_window7_224", num_classes=0, embed_dim=12, depths=(1, 1, 1, 1))
-    with pytest.raises(AttentionError, match="SwinTransformer gives its channels last"):
-        AttentionBackbone(swin, 224, CLASSES, AttentionParams())
 
 
 @pytest.mark.parametrize("wrong", [{"weighting": "none"}, {"width": 4}, {"alpha": -0.1}, {"beta": 0}, {"gamma": 1}])

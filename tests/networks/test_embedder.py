@@ -9,7 +9,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from cairn.networks.backbones import BackboneError, default_size, make_backbone
+from cairn.networks.backbones import BackboneError, default_size, feature_shape, features_of, make_backbone
 from cairn.networks.embedder import Embedder, load_embedder, make_embedder, save_embedder
 
 CNN = "test_resnet"
@@ -88,3 +88,13 @@ def test_joined_backbones_see_their_own_colours_and_weigh_the_same(tmp_path: Pat
     torch.testing.assert_close(vectors, torch.cat(parts, dim=1) / 2**0.5, atol=1e-5, rtol=1e-4)
     save_embedder(joined, tmp_path)
     assert torch.equal(load_embedder(tmp_path)((pixels - mean) / std), vectors)
+
+
+def test_channels_that_come_last_are_pooled_as_channels() -> None:
+    small = {"embed_dim": 12, "depths": (1, 1, 1, 1), "num_classes": 0, "global_pool": ""}
+    backbone = timm.create_model("swin_tiny_patch4_window7_224", **small).eval()
+    images = torch.rand(1, 3, 224, 224)
+    given = backbone.forward_features(images)
+    assert given.shape == (1, 7, 7, 96)
+    assert feature_shape(backbone, 224) == (96, -1)
+    torch.testing.assert_close(features_of(backbone, images)[0, :, 2, 5], given[0, 2, 5])

@@ -15,6 +15,7 @@ from cairn.retrieval.context import open_context, save_context
 from cairn.retrieval.index import PhotoIndex, build_index
 from cairn.retrieval.rerankers.base import Context
 from cairn.retrieval.rerankers.chain import build_chain
+from cairn.retrieval.rerankers.classifier import CosineClassifier
 from cairn.retrieval.rerankers.distractor_penalty import DistractorPenaltyParams
 from cairn.retrieval.rerankers.knn_vote import KnnVoteParams
 from cairn.retrieval.rerankers.superglobal import SuperGlobalParams
@@ -51,6 +52,16 @@ def test_a_rule_and_its_context_are_found_again(tmp_path: Path) -> None:
     got = answered(queries, INDEX, 3, build_chain(again.steps, open_context(tmp_path / "context")))
     assert np.array_equal(got.decided.scores, wanted.decided.scores)
     assert np.array_equal(got.neighbours.image_ids, wanted.neighbours.image_ids)
+
+
+def test_a_classifier_that_has_a_say_is_found_again(tmp_path: Path) -> None:
+    steps = (KnnVoteParams(head_power=2),)
+    classifier = CosineClassifier(np.array([10, 20]), np.eye(2, 3, dtype=np.float32)[:, None], 8.0)
+    save_context(tmp_path / "context", steps, Context(classifier=classifier), IDS, VECTORS)
+    queries = np.array([[0.6, 0.8, 0]], dtype=np.float32)
+    wanted = answered(queries, INDEX, 3, build_chain(steps, Context(classifier=classifier))).decided
+    got = answered(queries, INDEX, 3, build_chain(steps, open_context(tmp_path / "context"))).decided
+    assert got.scores.tolist() == wanted.scores.tolist()
 
 
 def test_vectors_are_only_kept_where_a_step_looks_them_up(tmp_path: Path) -> None:

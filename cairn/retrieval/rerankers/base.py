@@ -36,6 +36,11 @@ class StepParams(BaseModel, ABC):
         """Whether it asks the context for the vectors of index photos."""
         return False
 
+    @property
+    def asks_classifier(self) -> bool:
+        """Whether it asks the context for the classifier."""
+        return False
+
 
 class Reranker(Protocol):
     """One step of a chain."""

@@ -39,6 +39,11 @@ class KnnVoteParams(StepParams):
         """Neighbours become answers."""
         return "answers"
 
+    @property
+    def asks_classifier(self) -> bool:
+        """If it has a say."""
+        return self.head_power > 0
+
     @model_validator(mode="after")
     def _signed_only_alone(self) -> KnnVoteParams:
         if not self.clip and (self.power != 1 or self.head_power > 0):
