@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from gldv2_layout import Manners, serve
+from sources.gldv2_layout import Manners, serve
 
 from cairn.sources.base import SourceError
 from cairn.sources.download import CHUNK, Effort, Wanted, download_all

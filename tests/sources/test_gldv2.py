@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from gldv2_layout import LICENCE, NAMELESS, NAMES, Layout, Manners, serve, write_csv, write_layout, write_md5
+from sources.gldv2_layout import LICENCE, NAMELESS, NAMES, Layout, Manners, serve, write_csv, write_layout, write_md5
 
 from cairn.manifest import read_images, read_landmarks, write_images, write_landmarks
 from cairn.params import Gldv2Params
