@@ -16,6 +16,7 @@ from cairn.retrieval.index import PhotoIndex
 from cairn.retrieval.rerankers.chain import Chain
 
 BATCH = 16
+TIE = 0.01  # two answers whose scores are so near, as a share of the larger: which comes first is chance
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Parity:
     photos: int
     least_cosine: float
     mean_cosine: float
-    agreement: float  # share of photos with the same best landmark
+    agreement: float  # share of photos with the same best landmark, or a tie between two
 
 
 def onnx_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
@@ -49,5 +50,7 @@ def compare(
 ) -> Parity:
     """Compare unit vectors [photos, dimensions] row by row, and the answers that both give against the index."""
     cosines = (wanted * found).sum(axis=1)
-    answers = [answered(vectors, index, neighbours, chain).decided.landmark_ids for vectors in (wanted, found)]
-    return Parity(len(wanted), float(cosines.min()), float(cosines.mean()), float((answers[0] == answers[1]).mean()))
+    first, second = (answered(vectors, index, neighbours, chain).decided for vectors in (wanted, found))
+    tied = np.abs(first.scores - second.scores) <= TIE * np.maximum(np.abs(first.scores), np.abs(second.scores))
+    agreed = (first.landmark_ids == second.landmark_ids) | tied
+    return Parity(len(wanted), float(cosines.min()), float(cosines.mean()), float(agreed.mean()))

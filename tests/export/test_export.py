@@ -77,6 +77,8 @@ def test_parity_counts_cosines_and_answers() -> None:
     assert (parity.photos, parity.agreement) == (4, 0.75)
     assert parity.least_cosine == pytest.approx(0.6)
     assert parity.mean_cosine == pytest.approx(0.9)
+    even, uneven = np.array([[0.7072, 0.707, 0, 0]]), np.array([[0.707, 0.7072, 0, 0]])  # two that are equally near
+    assert compare(even.astype(np.float32), uneven.astype(np.float32), index, 1, nearest).agreement == 1
 
 
 def test_everything_the_server_needs_is_placed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
