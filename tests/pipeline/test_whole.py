@@ -142,7 +142,7 @@ def test_served_answers_and_embeddings_are_the_evaluated_ones(first: Path) -> No
 def test_nothing_to_do_runs_nothing_and_one_param_reruns_what_depends_on_it(first: Path) -> None:
     assert "Data and pipelines are up to date" in repro(first)
     params = first / "params.yaml"
-    params.write_text(params.read_text().replace("vote_power: 8.0", "vote_power: 4.0"))
+    params.write_text(params.read_text().replace("power: 8.0", "power: 4.0"))
     said = repro(first)
     assert [line.split("'")[1] for line in said.splitlines() if line.startswith("Running stage")] == [
         "evaluate",
