@@ -31,6 +31,22 @@ class Features:
     def __len__(self) -> int:
         return len(self.points)
 
+    @property
+    def nbytes(self) -> int:
+        """Memory held, in bytes."""
+        return self.points.nbytes + self.descriptors.nbytes
 
-# grey uint8 [height, width] -> features
+
+# RGB uint8 [height, width, 3] -> features, points in its pixels, (0, 0) the middle of the upper left one
 Extractor = Callable[[NDArray[np.uint8]], Features]
+
+
+def strongest(
+    strengths: NDArray[np.floating], points: NDArray[np.float32], most: int, over: float
+) -> NDArray[np.int64]:
+    """Rows of the `most` strongest of points [n, 2] whose strength [n] is over `over`, int64 [kept], strongest first.
+
+    Of equally strong ones the one further left comes first, then the upper one.
+    """
+    order = np.lexsort((points[:, 1], points[:, 0], -strengths))
+    return order[strengths[order] > over][:most].astype(np.int64)

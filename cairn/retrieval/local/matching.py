@@ -1,57 +1,82 @@
-"""Do two photos show one thing? Matched features, and how many of them one homography explains."""
+"""Do two photos show one thing? Matched features, and which of them one movement of the plane explains."""
 
 from __future__ import annotations
+
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cairn.retrieval.local.features import Features
 
-NEEDED = 4  # matches that fix a homography
-TRIALS = 2000
-CONFIDENCE = 0.999
+Geometry = Literal["homography", "affine"]
+NEEDED = {"homography": 4, "affine": 3}  # matches that fix one
+CONFIDENCE = 0.999  # that a better one would have been met: trials end before their number is up
 
 
-def mutual_matches(a: Features, b: Features, ratio: float) -> NDArray[np.int64]:
-    """Rows of `a` and `b` that are each other's nearest, int64 [matches, 2], rising in `a`.
+def matches(
+    a: Features, b: Features, mutual: bool, ratio: float | None, max_distance: float | None
+) -> NDArray[np.int64]:
+    """Rows of `a`, rising, each with the row of `b` that is nearest to it, int64 [matches, 2].
 
-    Either one's distance to its nearest must be below `ratio` times that to its second (Lowe 2004), seen from both.
+    mutual: only rows that are each other's nearest; otherwise several of `a` may share one of `b`
+    ratio: only where the distance to the nearest is below so many times that to the second (Lowe 2004); if mutual, seen
+        from both. None: anywhere
+    max_distance: only up to this Euclidean distance of the unit vectors, 0 to 2. None: any
     """
     if len(a) == 0 or len(b) == 0:
         return np.zeros((0, 2), dtype=np.int64)
     distances = np.sqrt(np.clip(2 - 2 * (a.descriptors @ b.descriptors.T), 0, None))
-    there, clear_there = _nearest(distances, ratio)
-    back, clear_back = _nearest(distances.T, ratio)
-    rows = np.flatnonzero(clear_there & clear_back[there] & (back[there] == np.arange(len(a))))
-    return np.stack([rows, there[rows]], axis=1).astype(np.int64)
+    rows = np.arange(len(a))
+    there, kept = _nearest(distances, ratio)
+    if mutual:
+        back, clear_back = _nearest(distances.T, ratio)
+        kept = kept & clear_back[there] & (back[there] == rows)
+    if max_distance is not None:
+        kept = kept & (distances[rows, there] <= max_distance)
+    return np.stack([rows[kept], there[kept]], axis=1).astype(np.int64)
 
 
-def _nearest(distances: NDArray[np.float32], ratio: float) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+def _nearest(distances: NDArray[np.float32], ratio: float | None) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
     """The nearest column of each row, and whether it is clearly nearer than the second; a lone one is."""
     nearest = distances.argmin(axis=1)
-    if distances.shape[1] < 2:
+    if ratio is None or distances.shape[1] < 2:
         return nearest, np.ones(len(distances), dtype=bool)
     first, second = np.partition(distances, 1, axis=1)[:, :2].T
     return nearest, first < ratio * second
 
 
-def count_inliers(a: NDArray[np.float32], b: NDArray[np.float32], pixels: float, seed: int) -> int:
-    """How many of the matched points a, b, float32 [n, 2], one homography brings within `pixels` of each other.
+def inliers(
+    a: NDArray[np.float32], b: NDArray[np.float32], geometry: Geometry, pixels: float, trials: int, seed: int
+) -> NDArray[np.bool_]:
+    """Which of the matched points a, b, float32 [n, 2], one movement brings within `pixels` of each other, bool [n].
 
-    MAGSAC++ (Barath et al. 2020, arXiv:1912.05909) by OpenCV; the same points and seed give the same count. 0 for fewer
-    than four points, and where the best homography mirrors the picture. Unrelated photos have a few by chance.
+    homography: MAGSAC++ (Barath et al. 2020, arXiv:1912.05909); none fit where the best one mirrors the picture
+    affine: plain RANSAC (Fischler and Bolles 1981) with three matches a trial, as in DELF; it may mirror
+
+    By OpenCV; the same points and seed give the same answer. None fit where matches are too few to fix a movement.
+    Unrelated photos have a few inliers by chance.
     """
     import cv2  # the server's environment has none
 
-    if len(a) < NEEDED:
-        return 0
-    params = cv2.UsacParams()
-    params.score, params.sampler = cv2.SCORE_METHOD_MAGSAC, cv2.SAMPLING_UNIFORM
+    nothing = np.zeros(len(a), dtype=bool)
+    if len(a) < NEEDED[geometry]:
+        return nothing
+    params: Any = cv2.UsacParams()
+    params.sampler, params.randomGeneratorState, params.isParallel = cv2.SAMPLING_UNIFORM, seed, False
+    params.threshold, params.confidence, params.maxIterations = pixels, CONFIDENCE, trials
+    if geometry == "affine":
+        params.score, params.loMethod, params.final_polisher = (
+            cv2.SCORE_METHOD_RANSAC,
+            cv2.LOCAL_OPTIM_NULL,
+            cv2.NONE_POLISHER,
+        )
+        found, inside = cv2.estimateAffine2D(a, b, params)
+        return nothing if found is None else np.asarray(inside[:, 0] != 0)
+    params.score = cv2.SCORE_METHOD_MAGSAC
     params.loMethod, params.loIterations, params.loSampleSize = cv2.LOCAL_OPTIM_SIGMA, 10, 14
     params.final_polisher, params.final_polisher_iterations = cv2.MAGSAC, 3
-    params.threshold, params.confidence, params.maxIterations = pixels, CONFIDENCE, TRIALS
-    params.randomGeneratorState, params.isParallel = seed, False
-    homography, inside = cv2.findHomography(a, b, params)
-    if homography is None or np.linalg.det(homography[:2, :2]) <= 0:
-        return 0
-    return int(inside.sum())
+    found, inside = cv2.findHomography(a, b, params)
+    if found is None or np.linalg.det(found[:2, :2]) <= 0:
+        return nothing
+    return np.asarray(inside[:, 0] != 0)

@@ -5,22 +5,25 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from cairn.retrieval.local.features import Extractor, Features
+from cairn.retrieval.local.features import Extractor, Features, strongest
 
 DIMENSIONS = 128
 
 
-def sift(max_features: int) -> Extractor:
-    """An extractor of the `max_features` strongest features. Raises ImportError where OpenCV is not installed."""
+def sift(max_features: int, min_strength: float) -> Extractor:
+    """An extractor of the `max_features` strongest features of the grey photo; a strength is a contrast, under 1.
+
+    Raises ImportError where OpenCV is not installed.
+    """
     import cv2  # the server's environment has none
 
     def extract(image: NDArray[np.uint8]) -> Features:
-        keypoints, found = cv2.SIFT.create(nfeatures=max_features).detectAndCompute(image, None)  # type: ignore[call-overload]
+        grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+        keypoints, found = cv2.SIFT.create(nfeatures=max_features).detectAndCompute(grey, None)  # type: ignore[call-overload]
         if not keypoints:
             return Features(np.zeros((0, 2), np.float32), np.zeros((0, DIMENSIONS), np.float32))
         points = np.array([point.pt for point in keypoints], dtype=np.float32)
-        strength = np.array([point.response for point in keypoints])
-        kept = np.lexsort((points[:, 1], points[:, 0], -strength))[:max_features]
+        kept = strongest(np.array([point.response for point in keypoints]), points, max_features, min_strength)
         return Features(points[kept], root(found[kept].astype(np.float32)))
 
     return extract

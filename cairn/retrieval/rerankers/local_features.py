@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from cairn.retrieval.local import EXTRACTORS
 from cairn.retrieval.local.features import Features
-from cairn.retrieval.local.matching import count_inliers, mutual_matches
-from cairn.retrieval.local.pixels import reduced
+from cairn.retrieval.local.matching import Geometry, inliers, matches
 from cairn.retrieval.neighbours import NONE
-from cairn.retrieval.rerankers.base import Changes, Context, Reranker, StepParams, needed
+from cairn.retrieval.rerankers.base import Changes, Context, StepParams, needed
 from cairn.retrieval.result import Result
 
-KEPT = 512  # index photos whose features are remembered: about half a megabyte each
+SCALES = (0.25, 0.3536, 0.5, 0.7071, 1.0, 1.4142, 2.0)  # DELF's, as published
+Scale = Annotated[float, Field(ge=0.05, le=4)]
 
 
 class LocalFeaturesParams(StepParams):
@@ -29,64 +27,93 @@ class LocalFeaturesParams(StepParams):
     sqrt: sqrt(inliers) x score (the EfficientNet and DELF system, over its top 10)
 
     The published sum over the best 3 to 5 is `knn_vote` with power 1 behind this.
+
+    delf wants other matching than the defaults, that of DELF (Noh et al. 2017) as the same system used it: mutual
+    false, no ratio, max_distance 0.8, geometry affine, pixels 20, trials 1000, dimensions 40. Its points lie on coarse
+    grids, one a scale: under a ratio nothing is left, since two scales show the same.
     """
 
     name: Literal["local_features"] = "local_features"
-    extractor: Literal["sift"] = "sift"
+    extractor: Literal["sift", "aliked", "delf"] = "sift"  # delf: attention keypoints of the trained network itself
+    weights: str = "none"  # aliked: a .safetensors file
     top: Annotated[int, Field(ge=1, le=1000)] = 10  # neighbours compared; those behind count as having no inliers
     combine: Literal["capped", "sqrt"] = "capped"
     cap: Annotated[int, Field(ge=1, le=10_000)] = 70  # inliers
     size: Annotated[int, Field(ge=32, le=4096)] = 600  # pixels of the longer side; larger photos are reduced to it
     max_features: Annotated[int, Field(ge=8, le=100_000)] = 1000
-    ratio: Annotated[float, Field(gt=0, le=1)] = 0.85  # nearest distance over second
+    min_strength: Annotated[float, Field(ge=0)] = 0.0  # a feature is over it; each extractor has strengths of its own
+    scales: Annotated[tuple[Scale, ...], Field(min_length=1)] = SCALES  # delf: of its pyramid
+    dimensions: Annotated[int, Field(ge=2, le=8192)] | None = None  # delf: PCA, fitted on the train side, to so many
+    mutual: bool = True  # matches are each other's nearest; false: the nearest to each of the query's
+    ratio: Annotated[float, Field(gt=0, le=1)] | None = 0.85  # nearest distance over second; none: no matter
+    max_distance: Annotated[float, Field(gt=0, le=2)] | None = None  # of unit vectors that match; none: no matter
+    geometry: Geometry = "homography"  # by MAGSAC++; affine: by plain RANSAC
     pixels: Annotated[float, Field(gt=0, le=100)] = 4.0  # an inlier lies within so many of where it should
+    trials: Annotated[int, Field(ge=1, le=100_000)] = 2000
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+    @model_validator(mode="after")
+    def _weighted(self) -> LocalFeaturesParams:
+        if self.extractor == "aliked" and self.weights == "none":
+            raise ValueError("weights: extractor aliked needs a .safetensors file; name one, or use extractor sift")
+        return self
 
     @property
     def changes(self) -> Changes:
         """Neighbours are sorted anew."""
         return "neighbours"
 
+    @property
+    def served(self) -> bool:
+        """No: the server has no photos."""
+        return False
+
+
+class Fit(NamedTuple):
+    """The matches of two photos that fit together: points float32 [inliers, 2] in pixels of the reduced photos."""
+
+    query: NDArray[np.float32]
+    photo: NDArray[np.float32]
+
 
 @dataclass(frozen=True)
 class LocalFeatures:
-    """An extractor behind each of the two photo readers: ids to features."""
+    """`of` gives the features of an index photo or a query by its id; `watch` is the context's."""
 
     params: LocalFeaturesParams
-    of_photo: Callable[[int], Features]
-    of_query: Callable[[int], Features]
+    of: Callable[[int], Features]
+    watch: Callable[[Sequence[int], str], Iterable[int]] | None = None
 
     def process(self, result: Result) -> Result:
         """Sorts neighbours anew; those of equal scores keep their order."""
-        inliers, scores = self.inliers(result), result.neighbours.scores.astype(np.float64)
+        counts, scores = self.inliers(result), result.neighbours.scores.astype(np.float64)
         if self.params.combine == "capped":
-            return result.rescored(scores + np.minimum(inliers, self.params.cap) / self.params.cap)
+            return result.rescored(scores + np.minimum(counts, self.params.cap) / self.params.cap)
         there = result.neighbours.landmark_ids != NONE
-        return result.rescored(np.sqrt(inliers) * np.where(there, scores, 0))
+        return result.rescored(np.sqrt(counts) * np.where(there, scores, 0))
 
     def inliers(self, result: Result) -> NDArray[np.int64]:
         """How many features fit together, int64 [queries, k]; 0 behind the first `top`."""
         found = result.neighbours
         counts = np.zeros(found.scores.shape, dtype=np.int64)
         compared = found.landmark_ids[:, : self.params.top] != NONE
-        for row in np.flatnonzero(compared.any(axis=1)):
-            query = self.of_query(int(result.query_ids[row]))
-            for column in np.flatnonzero(compared[row]):
-                counts[row, column] = self._together(query, self.of_photo(int(found.image_ids[row, column])))
+        rows = np.flatnonzero(compared.any(axis=1)).tolist()
+        for row in rows if self.watch is None else self.watch(rows, f"compare photos ({self.params.extractor})"):
+            for column in np.flatnonzero(compared[row]).tolist():
+                fit = self.fit(int(result.query_ids[row]), int(found.image_ids[row, column]))
+                counts[row, column] = len(fit.query)
         return counts
 
-    def _together(self, query: Features, photo: Features) -> int:
-        pairs = mutual_matches(query, photo, self.params.ratio)
-        return count_inliers(query.points[pairs[:, 0]], photo.points[pairs[:, 1]], self.params.pixels, self.params.seed)
+    def fit(self, query_id: int, image_id: int) -> Fit:
+        """What of a query's features fits to an index photo's."""
+        how, query, photo = self.params, self.of(query_id), self.of(image_id)
+        pairs = matches(query, photo, how.mutual, how.ratio, how.max_distance)
+        a, b = query.points[pairs[:, 0]], photo.points[pairs[:, 1]]
+        inside = inliers(a, b, how.geometry, how.pixels, how.trials, how.seed)
+        return Fit(a[inside], b[inside])
 
 
-def build(params: LocalFeaturesParams, context: Context) -> Reranker:
-    """Raises RerankError without photo readers, ImportError where the extractor's library is not installed."""
-    photo = needed(context.photo, params.name, "a reader of index photos")
-    query_photo = needed(context.query_photo, params.name, "a reader of query photos")
-    extract = EXTRACTORS[params.extractor](params.max_features)
-    return LocalFeatures(
-        params,
-        lru_cache(KEPT)(lambda image_id: extract(reduced(photo(image_id), params.size))),
-        lambda query_id: extract(reduced(query_photo(query_id), params.size)),
-    )
+def build(params: LocalFeaturesParams, context: Context) -> LocalFeatures:
+    """Raises RerankError where the context has no local features for this step."""
+    what = f"local features of photos ({params.extractor})"
+    return LocalFeatures(params, needed(context.features.get(params), params.name, what), context.watch)

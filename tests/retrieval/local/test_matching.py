@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from retrieval.local.rendered import askew, picture
+from retrieval.local.rendered import askew, homography, moved, picture
 
 from cairn.retrieval.local import EXTRACTORS
 from cairn.retrieval.local.features import Features
-from cairn.retrieval.local.matching import count_inliers, mutual_matches
+from cairn.retrieval.local.matching import Geometry, inliers, matches
 
 
 def features(seed: int, count: int) -> Features:
@@ -20,59 +19,96 @@ def features(seed: int, count: int) -> Features:
     return Features(np.zeros((count, 2), np.float32), descriptors.astype(np.float32))
 
 
-def nearest(x: np.ndarray, others: np.ndarray, ratio: float) -> int | None:
+def count(a: np.ndarray, b: np.ndarray, geometry: Geometry = "homography", pixels: float = 4, seed: int = 0) -> int:
+    return int(inliers(a, b, geometry, pixels, 2000, seed).sum())
+
+
+def nearest(x: np.ndarray, others: np.ndarray, ratio: float | None) -> int | None:
     distances = [float(np.linalg.norm(x - y)) for y in others]
     order = sorted(range(len(others)), key=lambda k: distances[k])
-    clear = len(order) < 2 or distances[order[0]] < ratio * distances[order[1]]
+    clear = ratio is None or len(order) < 2 or distances[order[0]] < ratio * distances[order[1]]
     return order[0] if clear else None
 
 
 @settings(deadline=None)
-@given(st.integers(0, 10**6), st.integers(0, 12), st.integers(0, 12), st.sampled_from([0.5, 0.8, 1.0]))
-def test_matches_in_plain_loops_and_from_either_side(seed: int, many: int, others: int, ratio: float) -> None:
+@given(st.integers(0, 10**6), st.integers(0, 12), st.integers(0, 12), st.sampled_from([0.5, 0.8, 1.0, None]))
+def test_matches_in_plain_loops_and_from_either_side(seed: int, many: int, others: int, ratio: float | None) -> None:
     a, b = features(seed, many), features(seed + 1, others)
     slow = []
     for i, x in enumerate(a.descriptors):
         j = nearest(x, b.descriptors, ratio) if others else None
         if j is not None and nearest(b.descriptors[j], a.descriptors, ratio) == i:
             slow.append([i, j])
-    assert mutual_matches(a, b, ratio).tolist() == slow
-    assert sorted(mutual_matches(b, a, ratio)[:, ::-1].tolist()) == slow
+    assert matches(a, b, True, ratio, None).tolist() == slow
+    assert sorted(matches(b, a, True, ratio, None)[:, ::-1].tolist()) == slow
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 12), st.integers(1, 12), st.sampled_from([0.3, 0.8, 2.0]))
+def test_the_nearest_within_a_distance_in_plain_loops(seed: int, many: int, others: int, most: float) -> None:
+    a, b = features(seed, many), features(seed + 1, others)
+    slow = []
+    for i, x in enumerate(a.descriptors):
+        distances = [float(np.linalg.norm(x - y)) for y in b.descriptors]
+        if min(distances) <= most:
+            slow.append([i, distances.index(min(distances))])
+    assert matches(a, b, False, None, most).tolist() == slow
+    both = [pair for pair in slow if nearest(b.descriptors[pair[1]], a.descriptors, None) == pair[0]]
+    assert matches(a, b, True, None, most).tolist() == both
 
 
 def test_what_looks_alike_twice_matches_nothing() -> None:
     twice = Features(np.zeros((2, 2), np.float32), np.eye(2, dtype=np.float32)[[0, 0]])
     once = Features(np.zeros((1, 2), np.float32), np.eye(2, dtype=np.float32)[:1])
-    assert len(mutual_matches(once, twice, 0.9)) == 0
-    assert mutual_matches(once, once, 0.9).tolist() == [[0, 0]]
+    assert len(matches(once, twice, True, 0.9, None)) == 0
+    assert matches(once, once, True, 0.9, None).tolist() == [[0, 0]]
+    assert matches(twice, once, False, None, 0.8).tolist() == [[0, 0], [1, 0]]  # several may share one
 
 
-def test_inliers_are_those_that_the_homography_was_made_for() -> None:
+@pytest.mark.parametrize("geometry", ["homography", "affine"])
+def test_inliers_are_those_that_the_movement_was_made_for(geometry: Geometry) -> None:
     rng = np.random.default_rng(0)
     a = rng.uniform(0, 500, (100, 2)).astype(np.float32)
-    homography = np.array([[1.1, 0.1, 5], [-0.1, 0.9, 7], [1e-4, 0, 1]])
-    b = cv2.perspectiveTransform(a[:, None], homography)[:, 0]
+    movement = np.array([[1.1, 0.1, 5], [-0.1, 0.9, 7], [1e-4 if geometry == "homography" else 0, 0, 1]])
+    b = moved(a, movement).astype(np.float32)
     b[60:] = rng.uniform(0, 500, (40, 2))
-    near = np.linalg.norm(cv2.perspectiveTransform(a[:, None], homography)[:, 0] - b, axis=1) < 4
-    assert count_inliers(a, b, 4, seed=1) == count_inliers(a, b, 4, seed=1) == near.sum()
-    assert count_inliers(a[60:], b[60:], 4, seed=0) < 10
+    near = np.linalg.norm(moved(a, movement) - b, axis=1) < 4
+    found = inliers(a, b, geometry, 4, 2000, 1)
+    assert np.array_equal(found, near)
+    assert np.array_equal(found, inliers(a, b, geometry, 4, 2000, 1))
+    assert count(a[60:], b[60:], geometry) < 10
 
 
-def test_no_homography_no_inliers() -> None:
+def test_an_affine_map_cannot_follow_a_strong_perspective() -> None:
+    a = np.random.default_rng(0).uniform(0, 500, (100, 2)).astype(np.float32)
+    b = moved(a, np.array([[1, 0, 0], [0, 1, 0], [2e-3, 0, 1]])).astype(np.float32)
+    assert count(a, b, "homography") == 100
+    assert count(a, b, "affine") < 70
+
+
+def test_no_movement_no_inliers() -> None:
     a = np.random.default_rng(0).uniform(0, 500, (50, 2)).astype(np.float32)
-    assert count_inliers(a[:3], a[:3], 4, seed=0) == 0
-    assert count_inliers(np.zeros_like(a), np.zeros_like(a), 4, seed=0) == 0
-    assert count_inliers(a, a * np.array([-1, 1], np.float32), 4, seed=0) == 0  # a mirror image
+    assert count(a[:3], a[:3]) == 0
+    assert count(a[:3], a[:3], "affine") == 3
+    assert count(a[:2], a[:2], "affine") == 0
+    mirrored = a * np.array([-1, 1], np.float32)
+    for geometry, kept in (("homography", 0), ("affine", 50)):
+        assert count(np.zeros_like(a), np.zeros_like(a), geometry) == 0
+        assert count(a, mirrored, geometry) == kept
 
 
 @pytest.mark.parametrize("landmark", [0, 1, 2])
-def test_a_photo_seen_askew_fits_and_another_does_not(landmark: int) -> None:
-    extract = EXTRACTORS["sift"](500)
+def test_a_photo_seen_askew_fits_where_it_should_and_another_does_not(landmark: int) -> None:
+    extract = EXTRACTORS["sift"](500, 0.0)
 
-    def inliers(one: np.ndarray, other: np.ndarray) -> int:
+    def fit(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         a, b = extract(one), extract(other)
-        pairs = mutual_matches(a, b, 0.85)
-        return count_inliers(a.points[pairs[:, 0]], b.points[pairs[:, 1]], 4, seed=0)
+        pairs = matches(a, b, True, 0.85, None)
+        kept = pairs[inliers(a.points[pairs[:, 0]], b.points[pairs[:, 1]], "homography", 4, 2000, 0)]
+        return a.points[kept[:, 0]], b.points[kept[:, 1]]
 
-    assert inliers(picture(landmark), askew(picture(landmark))) > 25
-    assert inliers(picture(landmark), picture(landmark + 1)) < 12
+    image = picture(landmark)
+    here, there = fit(image, askew(image))
+    assert len(here) > 25
+    assert np.median(np.linalg.norm(moved(here, homography(image)) - there, axis=1)) < 1
+    assert len(fit(image, picture(landmark + 1))[0]) < 12
