@@ -26,7 +26,7 @@ class Sides:
     """Row by row in manifest order (by image id).
 
     images: the cleaned manifest
-    side: str [rows], train, validation, index or test
+    side: str [rows], train, validation, index, test or suspect; suspects are embedded, and used for nothing else
     landmark_ids: int64 [rows], NONE for a distractor
     """
 

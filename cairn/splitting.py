@@ -1,8 +1,11 @@
-"""Which side a photo stands on: train, validation, index or test; by whole groups of near duplicates, per landmark.
+"""Which side a photo stands on: train, validation, index, test or suspect; by whole groups of duplicates, per landmark.
 
 A group (photos joined by pairs, directly or through others) never crosses sides. Within a landmark each side first gets
 its number of photos by largest remainders (Hamilton's method); then the groups, largest first, each go to the side that
 still lacks most. All chance comes from hashes of (seed, landmark id), so a landmark's draw does not depend on others.
+
+Photos whose label is doubted are drawn as all are. Only then those on the train and index sides are taken off: were
+they dropped before, the queries would lose their hard and mislabelled photos too, and figures would flatter.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from cairn.params import SplitParams
 
 SIDES = ("train", "validation", "index", "test")
 TRAIN, VALIDATION, INDEX, TEST = range(len(SIDES))
+SUSPECT = "suspect"  # instead of train or index: neither learnt from, nor searched, nor asked about
 SPLIT_TABLE = pa.schema(
     [
         pa.field("image_id", pa.string(), nullable=False),
@@ -94,11 +98,12 @@ class Rules:
     query: Ints
 
 
-def split(images: pa.Table, pairs: pa.Table, params: SplitParams, seed: int) -> pa.Table:
+def split(images: pa.Table, pairs: pa.Table, suspects: pa.Table, params: SplitParams, seed: int) -> pa.Table:
     """The side of every photo: SPLIT_TABLE, sorted by image id, the same for any order of rows.
 
     images: image_id string, landmark_id int64 (null: a distractor)
     pairs: image_a, image_b string: photos that must not be divided
+    suspects: image_id string: photos whose label is doubted
     seed: 0..2**64-1
 
     Per landmark, counted in photos, the ratios hold to about the size of its largest group, and:
@@ -107,10 +112,13 @@ def split(images: pa.Table, pairs: pa.Table, params: SplitParams, seed: int) -> 
     - `params.unseen_landmarks` of all landmarks, drawn from those with two groups or more that share none with another
       class, are held out: they have photos on the index and test sides only. One landmark more in the
       manifest changes the choice for at most one other;
-    - distractors are never on the index side.
+    - distractors are never on the index side;
+    - with params.suspects `aside` the suspects among the train and index photos are on the side SUSPECT instead, unless
+      their landmark (or the distractors) would have no photo left on the train side, or on the index side where it has
+      none to train on.
     A group of several classes counts under the one most of its photos have.
 
-    Raises SplitError if an image id comes twice or a pair names a photo that is not in `images`.
+    Raises SplitError if an image id comes twice, or a pair or a suspect is a photo that is not in `images`.
     """
     photos = _photos(images, pairs)
     groups = _groups(photos)
@@ -118,13 +126,30 @@ def split(images: pa.Table, pairs: pa.Table, params: SplitParams, seed: int) -> 
     side = _allocate(groups, rules, _class_hashes(photos, seed))[photos.groups]
     trained = np.zeros(photos.distractors + 1, bool)
     trained[photos.classes[side == TRAIN]] = True
-    names = pa.DictionaryArray.from_arrays(pa.array(side, pa.int8()), pa.array(SIDES)).cast(pa.string())
+    aside = _aside(photos, side, _rows(suspects, "image_id", photos.ids, "suspects"))
+    if params.suspects == "aside":
+        side = np.where(aside, len(SIDES), side)
+    names = pa.DictionaryArray.from_arrays(pa.array(side, pa.int8()), pa.array([*SIDES, SUSPECT])).cast(pa.string())
     seen = pa.array(trained[photos.classes], mask=photos.classes == photos.distractors)
     return pa.table([photos.ids, names, pa.array(photos.groups), seen], schema=SPLIT_TABLE)
 
 
-def side_counts(images: pa.Table, table: pa.Table) -> dict[str, Any]:
+def _aside(photos: Photos, side: Ints, suspects: Ints) -> Bools:
+    """The suspects to take off the train and index sides, bool [photos]; `suspects` are rows."""
+    suspect = np.zeros(len(side), bool)
+    suspect[suspects] = True
+    classes = photos.distractors + 1
+    trained = np.bincount(photos.classes[side == TRAIN], minlength=classes) > 0
+    needed = np.where(trained[photos.classes], side == TRAIN, side == INDEX)  # without any, a landmark is unknown
+    safe = np.bincount(photos.classes[needed & ~suspect], minlength=classes) > 0
+    aside: Bools = suspect & np.isin(side, [TRAIN, INDEX]) & (safe[photos.classes] | ~needed)
+    return aside
+
+
+def side_counts(images: pa.Table, suspects: pa.Table, table: pa.Table) -> dict[str, Any]:
     """Facts about a split of `images` for a report: groups, landmarks and what each side holds, as plain ints.
+
+    Of suspects, those left on the train or index side are all that their landmark has there, or params say `keep`.
 
     Raises SplitError if `table` and `images` name different photos.
     """
@@ -133,7 +158,8 @@ def side_counts(images: pa.Table, table: pa.Table) -> dict[str, Any]:
         raise SplitError("the manifest and its split name different photos; run `dvc repro split`")
     landmark = images["landmark_id"]
     held_out = pc.equal(table["seen"], False)
-    sides = {name: landmark.filter(pc.equal(table["side"], name)) for name in SIDES}
+    sides = {name: landmark.filter(pc.equal(table["side"], name)) for name in (*SIDES, SUSPECT)}
+    doubted = table["side"].filter(pc.is_in(table["image_id"], value_set=_whole(suspects["image_id"])))
     return {
         "groups": _distinct(table["group"]),
         "largest_group": pc.max(pc.value_counts(table["group"]).field("counts")).as_py() or 0,
@@ -143,7 +169,16 @@ def side_counts(images: pa.Table, table: pa.Table) -> dict[str, Any]:
             name: {"images": len(shown), "landmarks": _distinct(shown), "distractors": shown.null_count}
             for name, shown in sides.items()
         },
+        "suspects": {
+            "set_aside": _count(doubted, SUSPECT),
+            "left_on_train_or_index": _count(doubted, "train", "index"),
+            "left_on_validation_or_test": _count(doubted, "validation", "test"),
+        },
     }
+
+
+def _count(side: pa.ChunkedArray, *names: str) -> int:
+    return int(pc.sum(pc.is_in(side, value_set=pa.array(names))).as_py() or 0)
 
 
 def _distinct(column: pa.ChunkedArray) -> int:
@@ -161,21 +196,20 @@ def _photos(images: pa.Table, pairs: pa.Table) -> Photos:
     landmarks, codes = np.unique(landmark[~distractor], return_inverse=True)
     classes = np.full(len(ids), len(landmarks), np.int64)
     classes[~distractor] = codes
-    return Photos(
-        ids, landmarks, classes, _components(len(ids), _rows(pairs, "image_a", ids), _rows(pairs, "image_b", ids))
-    )
+    a, b = (_rows(pairs, name, ids, "pairs") for name in ("image_a", "image_b"))
+    return Photos(ids, landmarks, classes, _components(len(ids), a, b))
 
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:
     return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
 
 
-def _rows(pairs: pa.Table, name: str, ids: pa.Array) -> Ints:
-    named = pairs[name].cast(pa.string())
+def _rows(table: pa.Table, name: str, ids: pa.Array, what: str) -> Ints:
+    named = table[name].cast(pa.string())
     rows = pc.index_in(named, value_set=ids)
     if rows.null_count:
         unknown = named.filter(pc.is_null(rows))[0]
-        raise SplitError(f"pairs: {name} {unknown} is not an image of the manifest; run `dvc repro clean`")
+        raise SplitError(f"{what}: {name} {unknown} is not an image of the manifest; run `dvc repro clean`")
     return np.asarray(rows.to_numpy(), np.int64)
 
 

@@ -1,7 +1,8 @@
 """clean: set aside what cannot or should not be used, each photo with one reason, and store the rest.
 
-Larger photos are resized once; smaller ones keep their bytes. Kept and dropped add up to what was fetched. Makes
-build/clean/ (shards, images, landmarks, dropped and pairs tables) and a sheet of what was set aside.
+Larger photos are resized once; smaller ones keep their bytes. Kept and dropped add up to what was fetched. Photos whose
+label is doubted (clean.label_noise) are kept and listed: split decides about them. Makes build/clean/ (shards, images,
+landmarks, dropped, pairs and suspects tables), a sheet of what was set aside, and one of the suspects.
 """
 
 from __future__ import annotations
@@ -9,13 +10,15 @@ from __future__ import annotations
 import pyarrow.parquet as pq
 
 from cairn.cleaning.clean import clean
-from cairn.files import written_aside
-from cairn.manifest import read_images
+from cairn.files import discard, written_aside
+from cairn.manifest import read_images, read_landmarks
 from cairn.networks.scanning import duplicate_embedder, scene_voter
 from cairn.pictures.set_aside import draw_set_aside
+from cairn.pictures.suspects import draw_suspects
 from cairn.stage import CLEAN, PICTURES, RAW, Job, Report, run, use_threads
 
 SHEET = PICTURES / "clean" / "set_aside.png"
+DOUBTED = PICTURES / "clean" / "suspects.png"
 
 
 def tidy(job: Job) -> Report:
@@ -26,15 +29,21 @@ def tidy(job: Job) -> Report:
             RAW, folder, job.keep / "resized", params, duplicate_embedder(RAW, params), scene_voter(RAW, params)
         )
     dropped = pq.read_table(CLEAN / "dropped.parquet")
-    draw_set_aside(RAW, read_images(RAW), dropped, params, SHEET)
+    images, suspects = read_images(RAW), pq.read_table(CLEAN / "suspects.parquet")
+    draw_set_aside(RAW, images, dropped, params, SHEET)
+    discard(DOUBTED)
+    if suspects.num_rows:
+        draw_suspects(RAW, images, read_landmarks(RAW), suspects, params, DOUBTED)
     content = {
         "fetched": cleaned.kept + cleaned.dropped,
         "kept": cleaned.kept,
         "dropped": cleaned.dropped,
         "reasons": cleaned.reasons,
         "near_duplicate_pairs_kept": cleaned.pairs,
+        "suspects": cleaned.suspects,
     }
-    return Report(content, pictures=[SHEET], datasets={"clean": CLEAN / "images.parquet"})
+    pictures = [SHEET, *([DOUBTED] if suspects.num_rows else [])]
+    return Report(content, pictures=pictures, datasets={"clean": CLEAN / "images.parquet"})
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """split: divide the cleaned photos into train, validation, index and test sides.
 
-Groups of near duplicates never cross sides; the ratios hold for each landmark. Makes build/split.parquet.
+Groups of near duplicates never cross sides; the ratios hold for each landmark. Photos whose label is doubted are then
+taken off the train and index sides (split.suspects), never off validation and test. Makes build/split.parquet.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from cairn.stage import CLEAN, SPLIT, Job, Report, run
 
 
 def divide(job: Job) -> Report:
-    images = read_images(CLEAN)
-    table = split(images, pq.read_table(CLEAN / "pairs.parquet"), job.params.split, job.params.seed)
+    images, suspects = read_images(CLEAN), pq.read_table(CLEAN / "suspects.parquet")
+    table = split(images, pq.read_table(CLEAN / "pairs.parquet"), suspects, job.params.split, job.params.seed)
     write_table(SPLIT, table)
-    return Report({"images": images.num_rows, **side_counts(images, table)}, datasets={"split": SPLIT})
+    return Report({"images": images.num_rows, **side_counts(images, suspects, table)}, datasets={"split": SPLIT})
 
 
 if __name__ == "__main__":

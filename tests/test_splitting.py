@@ -3,14 +3,23 @@ from __future__ import annotations
 import itertools
 import json
 from collections import Counter, defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cairn.files import write_table
+from cairn.manifest import write_images
 from cairn.params import DistractorRatios, Ratios, SplitParams
-from cairn.splitting import SIDES, SPLIT_TABLE, SplitError, side_counts, split
+from cairn.retrieval.neighbours import NONE
+from cairn.sides import DATABASE, QUERIES, embedding_locations, read_sides, training_photos
+from cairn.splitting import SIDES, SPLIT_TABLE, SUSPECT, SplitError, side_counts, split
+from cairn.stage import CLEAN, RAW, SPLIT
 
 Row = tuple[str, int | None]
 
@@ -25,22 +34,32 @@ def pairs_of(pairs: list[tuple[str, str]]) -> pa.Table:
     return pa.table([[a for a, _ in pairs], [b for _, b in pairs], ["hash"] * len(pairs)], schema=schema)
 
 
+def suspects_of(ids: Iterable[str] = ()) -> pa.Table:
+    return pa.table({"image_id": pa.array(list(ids), pa.string())})
+
+
 def params_of(
     ratios: tuple[float, float, float, float] = (0.6, 0.1, 0.1, 0.2),
     distractors: tuple[float, float, float] = (0.3, 0.2, 0.5),
     unseen: float = 0.0,
+    suspects: Literal["aside", "keep"] = "aside",
 ) -> SplitParams:
     return SplitParams(
         ratios=Ratios(**dict(zip(SIDES, ratios, strict=True))),
         distractors=DistractorRatios(**dict(zip(("train", "validation", "test"), distractors, strict=True))),
         unseen_landmarks=unseen,
+        suspects=suspects,
     )
 
 
 def divided(
-    rows: list[Row], pairs: list[tuple[str, str]] | None = None, params: SplitParams | None = None, seed: int = 1
+    rows: list[Row],
+    pairs: list[tuple[str, str]] | None = None,
+    params: SplitParams | None = None,
+    seed: int = 1,
+    suspects: Iterable[str] = (),
 ) -> dict[str, dict[str, object]]:
-    table = split(table_of(rows), pairs_of(pairs or []), params or params_of(), seed)
+    table = split(table_of(rows), pairs_of(pairs or []), suspects_of(suspects), params or params_of(), seed)
     assert table.schema.equals(SPLIT_TABLE)
     return {row["image_id"]: row for row in table.to_pylist()}
 
@@ -149,17 +168,18 @@ def test_the_group_holding_all_of_another_landmark_is_trained_on() -> None:
 
 
 def test_nothing_to_split() -> None:
-    table = split(table_of([]), pairs_of([]), params_of(), 1)
+    table = split(table_of([]), pairs_of([]), suspects_of(), params_of(), 1)
     assert table.num_rows == 0
     assert table.schema.equals(SPLIT_TABLE)
-    assert side_counts(table_of([]), table)["largest_group"] == 0
+    assert side_counts(table_of([]), suspects_of(), table)["largest_group"] == 0
 
 
 def test_counts_tell_what_is_where() -> None:
     ids = named("a", 10)
     images = table_of([(i, 1) for i in ids] + [("b", 2), ("x", None), ("y", None)])
-    table = split(images, pairs_of([("x", "y")]), params_of(distractors=(0, 0, 1)), 1)
-    counts = side_counts(images, table)
+    suspects = suspects_of([*ids[:5], "b"])
+    table = split(images, pairs_of([("x", "y")]), suspects, params_of(distractors=(0, 0, 1)), 1)
+    counts = side_counts(images, suspects, table)
     assert json.loads(json.dumps(counts)) == counts
     assert counts == {
         "groups": 12,
@@ -167,18 +187,20 @@ def test_counts_tell_what_is_where() -> None:
         "landmarks": 2,
         "unseen_landmarks": 0,
         "sides": {
-            "train": {"images": 7, "landmarks": 2, "distractors": 0},
+            "train": {"images": 5, "landmarks": 2, "distractors": 0},
             "validation": {"images": 1, "landmarks": 1, "distractors": 0},
             "index": {"images": 1, "landmarks": 1, "distractors": 0},
             "test": {"images": 4, "landmarks": 1, "distractors": 2},
+            "suspect": {"images": 2, "landmarks": 1, "distractors": 0},
         },
+        "suspects": {"set_aside": 2, "left_on_train_or_index": 1, "left_on_validation_or_test": 3},  # b is alone
     }
 
 
 def test_counts_of_another_split_are_refused() -> None:
-    table = split(table_of([("a", 1)]), pairs_of([]), params_of(), 1)
+    table = split(table_of([("a", 1)]), pairs_of([]), suspects_of(), params_of(), 1)
     with pytest.raises(SplitError, match="different photos"):
-        side_counts(table_of([("b", 1)]), table)
+        side_counts(table_of([("b", 1)]), suspects_of(), table)
 
 
 def test_an_image_that_comes_twice_is_named() -> None:
@@ -189,6 +211,79 @@ def test_an_image_that_comes_twice_is_named() -> None:
 def test_a_pair_of_an_unknown_image_is_named() -> None:
     with pytest.raises(SplitError, match="image_b zz"):
         divided([("a", 1), ("b", 1)], [("a", "b"), ("a", "zz")])
+
+
+def test_a_suspect_of_an_unknown_image_is_named() -> None:
+    with pytest.raises(SplitError, match="suspects: image_id zz"):
+        divided([("a", 1), ("b", 1)], suspects=["a", "zz"])
+
+
+def test_suspects_leave_the_train_and_index_sides_and_stay_where_questions_are_asked() -> None:
+    ids = named("a", 40)
+    before = divided([(i, 1) for i in ids])
+    after = divided([(i, 1) for i in ids], suspects=ids[:20])
+    for i in ids:
+        moved = i in ids[:20] and before[i]["side"] in ("train", "index")
+        assert after[i] == {**before[i], "side": SUSPECT if moved else before[i]["side"]}
+    assert sides(after, ids[:20])[SUSPECT] > 5
+
+
+def test_a_landmark_of_suspects_only_is_still_trained_on() -> None:
+    ids = named("a", 20)
+    assert sides(divided([(i, 1) for i in ids], suspects=ids), ids) == {
+        "train": 12,
+        "validation": 2,
+        SUSPECT: 2,  # of the index side: the landmark is known from the train side
+        "test": 4,
+    }
+
+
+def test_a_landmark_that_is_only_indexed_keeps_photos_there() -> None:
+    rows: list[Row] = [(i, 1) for i in named("a", 10)]
+    params = params_of(unseen=1.0)
+    assert sides(divided(rows, params=params, suspects=named("a", 10)), named("a", 10)) == {"index": 8, "test": 2}
+    indexed = [i for i, row in divided(rows, params=params).items() if row["side"] == "index"]
+    assert sides(divided(rows, params=params, suspects=indexed[1:]), indexed) == {"index": 1, SUSPECT: 7}
+
+
+def test_train_distractors_that_show_a_landmark_are_set_aside_and_queries_keep_theirs() -> None:
+    ids = named("x", 20)
+    found = divided([(i, None) for i in ids])
+    first = next(i for i in ids if found[i]["side"] == "train")
+    after = divided([(i, None) for i in ids], suspects=[i for i in ids if i != first])
+    assert sides(after, ids) == {"train": 1, SUSPECT: 5, "validation": 4, "test": 10}
+
+
+def test_suspects_are_embedded_and_used_for_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [(f"{n:016x}", 1 + n % 2 if n < 40 else None) for n in range(50)]
+    table = table_of(rows)
+    for name, kind, value in (("shard", pa.string(), "a.tar"), ("offset", pa.int64(), 0), ("size", pa.int64(), 1)):
+        table = table.append_column(name, pa.array([value] * len(rows), kind))
+    table = table.append_column("source_name", table["image_id"])
+    for name in ("author", "licence"):
+        table = table.append_column(name, pa.nulls(len(rows), pa.string()))
+    for folder in (RAW, CLEAN):
+        write_images(folder, table)
+    write_table(SPLIT, split(table, pairs_of([]), suspects_of(i for i, _ in rows[::3]), params_of(), 1))
+
+    read = read_sides()
+    aside = np.flatnonzero(read.side == SUSPECT)
+    assert len(aside) > 5
+    used = [read.rows(*names, distractors=True) for names in (DATABASE, QUERIES)]
+    assert sorted(np.concatenate([*used, aside])) == list(range(len(rows)))
+    train, validation = training_photos(read)
+    assert (
+        len(train.locations) == (read.side == "train").sum() - (read.landmark_ids[read.side == "train"] == NONE).sum()
+    )
+    assert len(validation.locations) == (read.side == "validation").sum()
+    places = embedding_locations(read)
+    assert {places[row].root for row in aside} == {CLEAN}
+
+
+def test_params_may_keep_suspects_where_they_are() -> None:
+    rows: list[Row] = [(i, 1) for i in named("a", 30)]
+    assert divided(rows, params=params_of(suspects="keep"), suspects=named("a", 15)) == divided(rows)
 
 
 @st.composite
@@ -232,6 +327,29 @@ def test_what_holds_of_every_split(
         on = {row["side"] for row in mine}
         (seen,) = {row["seen"] for row in mine}
         assert on & {"train"} if seen else on == {"index", "test"}
+
+
+@given(datasets(), any_params, seeds, st.data())
+def test_suspects_do_not_change_the_draw_and_every_landmark_keeps_photos(
+    dataset: tuple[list[Row], list[tuple[str, str]]], params: SplitParams, seed: int, data: st.DataObject
+) -> None:
+    rows, pairs = dataset
+    doubted = data.draw(st.sets(st.sampled_from([i for i, _ in rows])))
+    table = split(table_of(rows), pairs_of(pairs), suspects_of(doubted), params, seed)
+    before, after = divided(rows, pairs, params, seed), {row["image_id"]: row for row in table.to_pylist()}
+    moved = {i for i in before if after[i] != before[i]}
+    assert moved <= doubted
+    assert {before[i]["side"] for i in moved} <= {"train", "index"}
+    assert all(after[i] == {**before[i], "side": SUSPECT} for i in moved)
+    for label in {label for _, label in rows}:
+        mine = [i for i, of in rows if of == label]
+        for base in ("train", "index") if label is not None else ("train",):
+            if base in (had := sides(before, mine)):
+                assert sides(after, mine)[base] or (base == "index" and had["train"])
+    counts = side_counts(table_of(rows), suspects_of(doubted), table)
+    assert sum(side["images"] for side in counts["sides"].values()) == len(rows)
+    assert sum(counts["suspects"].values()) == len(doubted)
+    assert counts["suspects"]["set_aside"] == counts["sides"][SUSPECT]["images"] == len(moved)
 
 
 @given(datasets(), any_params, seeds, st.randoms())

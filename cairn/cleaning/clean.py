@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from cairn.cleaning.near import Pairs, drop_near, pairs_by_embedding, pairs_by_h
 from cairn.cleaning.reasons import REASONS, Dropped
 from cairn.cleaning.scenes import drop_indoor
 from cairn.cleaning.shapes import drop_by_shape
+from cairn.cleaning.suspects import SUSPECTS, suspects
 from cairn.files import write_table
 from cairn.manifest import IMAGES, read_images, read_landmarks, write_images, write_landmarks
 from cairn.params import CleanParams
@@ -35,17 +36,20 @@ Vote = Callable[[pa.Table], NDArray[np.int64]]  # rows of the raw manifest -> ou
 
 
 class CleaningError(RuntimeError):
-    """Counts that do not add up."""
+    """Counts that do not add up, or params that ask for a network there is none of."""
 
 
 @dataclass(frozen=True)
 class Cleaned:
-    """How many photos were kept and dropped, why, and how many pairs of kept ones are near duplicates."""
+    """How many photos were kept and dropped, why, how many pairs of kept ones are near duplicates, and of how many kept
+    landmark photos and distractors the label is doubted.
+    """
 
     kept: int
     dropped: int
     reasons: dict[str, int]
     pairs: dict[str, int]
+    suspects: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -64,14 +68,20 @@ class Remaining:
 
 
 def clean(raw: Path, out: Path, stash: Path, params: CleanParams, embed: Embed | None, vote: Vote | None) -> Cleaned:
-    """Write `out`: cleaned shards, images.parquet, landmarks.parquet, dropped.parquet and pairs.parquet.
+    """Write `out`: cleaned shards, images.parquet, landmarks.parquet, dropped, pairs and suspects tables.
 
     stash: a file for resized photos while they wait to be written
-    embed: finds near duplicates by cosine; none: by perceptual hash alone
+    embed: finds near duplicates by cosine, and neighbours that doubt a label; none: hash alone finds near duplicates
     vote: counts outdoor scenes; none: no photo is dropped as indoor
 
-    Raises CleaningError if kept and dropped photos are not together what was fetched.
+    Raises CleaningError if labels are to be doubted without `embed`, or if kept and dropped photos are not together
+    what was fetched.
     """
+    if params.label_noise.method != "off" and embed is None:
+        raise CleaningError(
+            f"clean.label_noise.method is {params.label_noise.method}, which needs a pretrained network: name one with "
+            "clean.near_duplicates.backbone and .weights (they follow train.*), or set clean.label_noise.method to off"
+        )
     images = read_images(raw).sort_by("image_id")
     looks, stashed = looked_at(raw, images, stash, params)
     labels: dict[str, int | None] = dict(
@@ -90,10 +100,11 @@ def clean(raw: Path, out: Path, stash: Path, params: CleanParams, embed: Embed |
     left = drop(drop_identical(left.looks, labels))
     near = params.near_duplicates
     by_hash = pairs_by_hash(left.looks, max(near.group_bits, near.drop_bits))
+    compared = left.looks
+    vectors = embed(left.images) if embed is not None else np.zeros((len(compared), 0), np.float32)
     by_embedding = Pairs(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
     if embed is not None:
-        by_embedding = pairs_by_embedding(embed(left.images), min(near.group_cosine, near.drop_cosine))
-    compared = left.looks
+        by_embedding = pairs_by_embedding(vectors, min(near.group_cosine, near.drop_cosine))
     left = drop(drop_near(left.looks, labels, by_hash, by_embedding, near))
     left = drop(drop_small_classes([look.image_id for look in left.looks], labels, params.min_class_size))
     if left.images.num_rows + len(dropped) != images.num_rows:
@@ -105,8 +116,26 @@ def clean(raw: Path, out: Path, stash: Path, params: CleanParams, embed: Embed |
         "embedding": by_embedding.where(by_embedding.measure >= near.group_cosine),
     }
     counted = write_pairs(out, grouped, compared, dropped)
+    doubted = SUSPECTS.empty_table()
+    if params.label_noise.method != "off":
+        kept = np.array([look.image_id not in dropped for look in compared])
+        doubted = suspects(raw, left.images, vectors[kept], _among(grouped.values(), kept), params)
+    write_table(out / "suspects.parquet", doubted)
     reasons = {reason: sum(1 for r, _ in dropped.values() if r == reason) for reason in REASONS}
-    return Cleaned(left.images.num_rows, len(dropped), reasons, counted)
+    return Cleaned(left.images.num_rows, len(dropped), reasons, counted, _by_kind(doubted, labels))
+
+
+def _among(grouped: Iterable[Pairs], kept: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The pairs of kept photos, as rows of what is kept, int64 [pairs, 2]."""
+    rows = np.concatenate([np.stack([pairs.a, pairs.b], axis=1) for pairs in grouped])
+    number = np.cumsum(kept) - 1
+    among: NDArray[np.int64] = number[rows[kept[rows].all(axis=1)]]
+    return among
+
+
+def _by_kind(doubted: pa.Table, labels: Mapping[str, int | None]) -> dict[str, int]:
+    distractors = sum(labels[image_id] is None for image_id in doubted["image_id"].to_pylist())
+    return {"landmark_photos": doubted.num_rows - distractors, "distractors": distractors}
 
 
 def looked_at(

@@ -1,0 +1,44 @@
+"""Photos whose label is doubted. None is dropped for it here: the split decides, so that queries keep theirs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from cairn.cleaning.geometry import doubts_by_geometry
+from cairn.cleaning.neighbours import Doubts, doubts_by_neighbours, surroundings
+from cairn.params import CleanParams
+from cairn.retrieval.neighbours import NONE
+
+SUSPECTS = pa.schema([("image_id", pa.string()), ("method", pa.string()), ("evidence", pa.string())])
+
+
+def suspects(
+    raw: Path, images: pa.Table, vectors: NDArray[np.float32], pairs: NDArray[np.int64], params: CleanParams
+) -> pa.Table:
+    """A row for each photo whose label is doubted (SUSPECTS), by image id.
+
+    images: rows of the raw manifest
+    vectors: unit vectors [images, dimensions]
+    pairs: rows of near duplicates, int64 [pairs, 2]
+
+    With both methods a photo is suspect if both say so: geometry looks only at those that neighbours doubt, and clears
+    the odd views that do fit.
+    """
+    noise = params.label_noise
+    labels = pc.fill_null(images["landmark_id"], NONE).to_numpy().astype(np.int64)
+    by_geometry = noise.method != "neighbours"
+    around = surroundings(vectors, labels, pairs, max(noise.neighbours.k, noise.geometry.neighbours * by_geometry))
+    doubts: Doubts = dict.fromkeys(range(len(labels)), "")
+    if noise.method != "geometry":
+        doubts = doubts_by_neighbours(around, noise.neighbours)
+    if by_geometry:
+        more = doubts_by_geometry(raw, images, around, doubts, noise.geometry, params.workers, params.max_megapixels)
+        doubts = {row: "; ".join(filter(None, (doubts[row], said))) for row, said in more.items()}
+    ids = images["image_id"].to_pylist()
+    rows = sorted((ids[row], noise.method, said) for row, said in doubts.items())
+    return pa.Table.from_pylist([dict(zip(SUSPECTS.names, row, strict=True)) for row in rows], schema=SUSPECTS)
