@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cairn.files import written_aside
-from cairn.networks.embedder import Embedder
+from cairn.networks.embedder import Embedder, mirrored
 
 INPUT, OUTPUT = "image", "embedding"
 
@@ -28,6 +28,9 @@ class HalfEmbedder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Embed float32 [batch, 3, size, size] as float32 [batch, dimensions]."""
+        return mirrored(self._unit, images) if self.embedder.config.mirrored else self._unit(images)
+
+    def _unit(self, images: Tensor) -> Tensor:
         pooled = self.embedder.pooled(images.half())
         return nn.functional.normalize(self.embedder.neck(pooled.half()).float(), dim=1)
 

@@ -21,9 +21,7 @@ class ArcFace(LossHead):
 
     def forward(self, features: Tensor, classes: Tensor) -> Tensor:
         """Mean cross-entropy of the cosines with the margin, times `scale`; shapes as in LossHead."""
-        return nn.functional.cross_entropy(
-            self.scale * with_margin(self.scores(features), classes, self.margin), classes
-        )
+        return self.cross_entropy(self.scale * with_margin(self.scores(features), classes, self.margin), classes)
 
     def scores(self, features: Tensor) -> Tensor:
         """Cosine to each class, without a margin."""

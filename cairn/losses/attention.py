@@ -1,28 +1,32 @@
-"""How the two branches of an attention branch network are scored and trained together, as functions of their logits.
+"""How the two branches of an attention branch network are trained together, and scored where they are mixed.
 
-Fukui et al. 2019, arXiv:1812.10025. Logits of both branches: [batch, classes]; classes: int64 [batch].
+Fukui et al. 2019, arXiv:1812.10025. The perception branch is a loss head over the embedder's features, shaped as in
+`LossHead`; the attention branch gives logits [batch, classes].
 """
 
 from __future__ import annotations
 
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+
+from cairn.losses.base import LossHead
 
 
-def summed(attention: Tensor, perception: Tensor, classes: Tensor) -> Tensor:
-    """L = L_attention + L_perception, a mean cross-entropy each, as published: float32, no dimensions."""
-    return cross_entropy(attention.float(), classes) + cross_entropy(perception.float(), classes)
+def summed(head: LossHead, features: Tensor, attention: Tensor, classes: Tensor) -> Tensor:
+    """L = L_attention + L_perception, as published: a mean cross-entropy and the head's own loss; float32 []."""
+    return head.cross_entropy(attention.float(), classes) + head(features, classes)  # type: ignore[no-any-return]
 
 
 def mixed_scores(attention: Tensor, perception: Tensor, alpha: float, beta: float) -> Tensor:
-    """alpha softmax(attention) + beta softmax(perception): float32 [batch, classes], rows that sum to alpha + beta."""
+    """alpha softmax(attention) + beta softmax(perception), of logits [batch, classes]: float32 [batch, classes], rows
+    that sum to alpha + beta.
+    """
     return alpha * attention.float().softmax(dim=1) + beta * perception.float().softmax(dim=1)
 
 
-def mixed(attention: Tensor, perception: Tensor, classes: Tensor, alpha: float, beta: float) -> Tensor:
-    """Mean cross-entropy that takes `mixed_scores` for logits: float32, no dimensions.
+def mixed(head: LossHead, features: Tensor, attention: Tensor, classes: Tensor, alpha: float, beta: float) -> Tensor:
+    """Mean cross-entropy that takes `mixed_scores` for logits: float32 []. Raises TypeError as `head.logits` does.
 
     Not the paper's, but that of a system compared with. The second softmax sees scores in [0, alpha + beta] only, so
     the loss never falls below log(1 + (classes - 1) exp(-alpha - beta)), and gradients fade long before.
     """
-    return cross_entropy(mixed_scores(attention, perception, alpha, beta), classes)
+    return head.cross_entropy(mixed_scores(attention, head.logits(features), alpha, beta), classes)

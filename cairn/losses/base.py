@@ -15,6 +15,13 @@ class LossHead(nn.Module, ABC):
     numbers, int64 [batch]. Both lie on the head's device.
     """
 
+    class_weights: Tensor | None
+
+    def __init__(self) -> None:
+        """`class_weights`, to be set before training where photos do not all count the same, is float32 [classes]."""
+        super().__init__()
+        self.register_buffer("class_weights", None, persistent=False)
+
     @abstractmethod
     def forward(self, features: Tensor, classes: Tensor) -> Tensor:
         """The loss, float32 []."""
@@ -26,6 +33,24 @@ class LossHead(nn.Module, ABC):
     @abstractmethod
     def start(self, features: Tensor, classes: Tensor) -> None:
         """Set what the head knows from the features of photos, on any device. Classes without a photo stay as is."""
+
+    def cross_entropy(self, logits: Tensor, classes: Tensor, label_smoothing: float = 0.0) -> Tensor:
+        """Mean over the batch of each photo's cross-entropy times its class's weight, float32 [].
+
+        `logits` [batch, classes]. Not divided by the batch's weights: their mean over all photos is 1 already.
+        """
+        if self.class_weights is None:
+            return nn.functional.cross_entropy(logits, classes, label_smoothing=label_smoothing)
+        each = nn.functional.cross_entropy(logits, classes, label_smoothing=label_smoothing, reduction="none")
+        return (self.class_weights[classes] * each).mean()
+
+    def logits(self, features: Tensor) -> Tensor:
+        """What a softmax makes into `scores`, float32 [batch, classes]. Raises TypeError if they are made otherwise."""
+        raise TypeError(f"{type(self).__name__} has no logits; train.loss = softmax has")
+
+    def linear_parts(self) -> tuple[Tensor, Tensor] | None:
+        """Of a head with `logits`: the weights float32 [classes, dimensions] and biases [classes]. None of another."""
+        return None
 
     def centres(self) -> tuple[Tensor, float] | None:
         """Of a head that scores by the largest cosine to any of a class's centres: the centres, unit vectors float32

@@ -24,11 +24,19 @@ class Softmax(LossHead):
 
     def forward(self, features: Tensor, classes: Tensor) -> Tensor:
         """Mean cross-entropy; shapes as in LossHead."""
-        return nn.functional.cross_entropy(self.linear(features.float()), classes, label_smoothing=self.label_smoothing)
+        return self.cross_entropy(self.logits(features), classes, self.label_smoothing)
 
     def scores(self, features: Tensor) -> Tensor:
         """Probability of each class; a row sums to 1."""
-        return self.linear(features.float()).softmax(dim=1)  # type: ignore[no-any-return]
+        return self.logits(features).softmax(dim=1)
+
+    def logits(self, features: Tensor) -> Tensor:
+        """The linear classifier's output."""
+        return self.linear(features.float())  # type: ignore[no-any-return]
+
+    def linear_parts(self) -> tuple[Tensor, Tensor]:
+        """Weights and biases."""
+        return self.linear.weight.detach(), self.linear.bias.detach()
 
     @torch.no_grad()
     def start(self, features: Tensor, classes: Tensor) -> None:

@@ -42,7 +42,7 @@ class SubCenterArcFace(LossHead):
     def forward(self, features: Tensor, classes: Tensor) -> Tensor:
         """Mean cross-entropy of the cosines with the margins, times `scale`; shapes as in LossHead."""
         cosines = with_margin(self.scores(features), classes, self.margins[classes][:, None])
-        return nn.functional.cross_entropy(self.scale * cosines, classes)
+        return self.cross_entropy(self.scale * cosines, classes)
 
     def scores(self, features: Tensor) -> Tensor:
         """Cosine to the nearest centre of each class, without a margin."""

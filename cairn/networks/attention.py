@@ -6,29 +6,12 @@ in (0, 1) that weights the features before they are pooled.
 
 from __future__ import annotations
 
-import math
-from typing import Annotated, Literal, NamedTuple
+from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, cat, nn
 
-from cairn.networks.backbones import feature_shape, features_of
-
-
-class AttentionError(ValueError):
-    """Features that have no place for a map."""
-
-
-class AttentionParams(BaseModel):
-    """How the branch is built, and how it is trained beside the embedding."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    weighting: Literal["residual", "plain"] = "residual"  # features x (1 + M) as published, or x M
-    width: Annotated[int, Field(ge=8, le=8192)] | None = None  # channels of the 3x3 convolutions; none: the backbone's
-    loss: Literal["summed", "mixed"] = "summed"  # of `cairn.losses.attention`; mixed uses alpha and beta
-    alpha: Annotated[float, Field(ge=0, le=100)] = 0.25  # weight of the attention branch's probabilities
-    beta: Annotated[float, Field(gt=0, le=100)] = 1.0  # weight of the perception branch's
+from cairn.networks.backbones import feature_shape, features_of, folded
+from cairn.networks.params import AttentionParams
 
 
 class Branches(NamedTuple):
@@ -72,14 +55,14 @@ class AttentionBackbone(nn.Module):
 
     def __init__(self, backbone: nn.Module, image_size: int, classes: int, params: AttentionParams) -> None:
         super().__init__()
-        channels, prefix = feature_shape(backbone, image_size)
+        shape = feature_shape(backbone, image_size)
         self.backbone = backbone
-        self.attention = AttentionBranch(channels, params.width or channels, classes)
+        self.attention = AttentionBranch(shape.channels, params.width or shape.channels, classes)
         self.weighting = params.weighting
-        self.num_prefix_tokens = max(0, prefix)
+        self.num_prefix_tokens = max(0, shape.prefix_tokens)
 
     def branches(self, images: Tensor) -> Branches:
-        """All that training wants of images [batch, 3, size, size]. Raises AttentionError as `folded` does."""
+        """All that training wants of images [batch, 3, size, size]. Raises BackboneError as `folded` does."""
         features = features_of(self.backbone, images)
         scores, attention = self.attention(self._as_map(features))
         return Branches(self._weighted(features, attention), scores, attention)
@@ -98,14 +81,3 @@ class AttentionBackbone(nn.Module):
             return features * weights
         prefix, patches = features[:, : self.num_prefix_tokens], features[:, self.num_prefix_tokens :]
         return cat([prefix, patches * weights.flatten(2).transpose(1, 2)], dim=1)
-
-
-def folded(patches: Tensor) -> Tensor:
-    """Patch tokens [batch, side x side, channels], row by row, as a map [batch, channels, side, side].
-
-    Raises AttentionError if their number is no square.
-    """
-    side = math.isqrt(patches.shape[1])
-    if side * side != patches.shape[1]:
-        raise AttentionError(f"{patches.shape[1]} patch tokens do not fold into a square map; is the input square?")
-    return patches.transpose(1, 2).reshape(-1, patches.shape[2], side, side)

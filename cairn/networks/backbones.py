@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import timm
 import torch
+from timm.models.vgg import VGG
 from torch import nn
 
 PROBE_SEED = 0x5EED_CA1C  # of no meaning, and unlike any that weights were made with
 
 
 class BackboneError(ValueError):
-    """A backbone or weights that cannot be had."""
+    """A backbone, weights or a shape of features that cannot be had."""
+
+
+class FeatureShape(NamedTuple):
+    """What `features_of` gives for one photo."""
+
+    channels: int
+    prefix_tokens: int  # how many tokens come before the patches; -1 where features are a map
+    height: int  # places; of patches that fold into no square, 1
+    width: int
 
 
 def default_size(name: str) -> int:
@@ -36,12 +47,13 @@ def _config(name: str) -> Any:
     return config
 
 
-def make_backbone(name: str, weights: str, image_size: int, classes: int = 0) -> nn.Module:
+def make_backbone(name: str, weights: str, image_size: int, classes: int = 0, any_size: bool = False) -> nn.Module:
     """The network without its classifier; `forward_features` gives a feature map or tokens.
 
     weights: "none" (random, by torch's seed), "hub" (timm downloads them), or a .safetensors or .pth file.
     classes: over 0 keeps a classifier of so many classes.
-    Raises BackboneError if timm does not know the name or the weights do not fit.
+    any_size: position embeddings, made for `image_size`, are interpolated for photos of other sizes.
+    Raises BackboneError if timm does not know the name, the weights do not fit, or the network has one size only.
     """
     config = _config(name)
     arguments: dict[str, Any] = {"num_classes": classes}
@@ -49,8 +61,10 @@ def make_backbone(name: str, weights: str, image_size: int, classes: int = 0) ->
         arguments["global_pool"] = ""
     if config.fixed_input_size and image_size != config.input_size[-1]:
         arguments["img_size"] = image_size
+    if any_size and config.fixed_input_size:
+        arguments["dynamic_img_size"] = True
     if weights == "none":
-        return timm.create_model(name, pretrained=False, **arguments)  # type: ignore[no-any-return]
+        return _created(name, pretrained=False, **arguments)
     if weights != "hub":
         if not Path(weights).is_file():
             raise BackboneError(f"weights {weights!r}: no such file; give a .safetensors or .pth file, hub, or none")
@@ -59,6 +73,8 @@ def make_backbone(name: str, weights: str, image_size: int, classes: int = 0) ->
     try:
         fresh = _seeded(name, pretrained=False, **plain)
         network = _seeded(name, pretrained=True, **arguments)
+    except BackboneError:
+        raise
     except (RuntimeError, OSError, ValueError) as error:
         raise BackboneError(f"{name}: weights {weights!r} cannot be loaded: {error}") from error
     # timm passes over keys that it does not find, and would leave those tensors as the seed made them.
@@ -72,18 +88,34 @@ def make_backbone(name: str, weights: str, image_size: int, classes: int = 0) ->
 def _seeded(name: str, **arguments: Any) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(PROBE_SEED)
-        return timm.create_model(name, **arguments)  # type: ignore[no-any-return]
+        return _created(name, **arguments)
+
+
+def _created(name: str, **arguments: Any) -> nn.Module:
+    try:
+        network: nn.Module = timm.create_model(name, **arguments)
+    except TypeError as error:
+        if "dynamic_img_size" not in str(error):
+            raise
+        raise BackboneError(f"{name} takes photos of one size only: without progressive_sizes") from error
+    if isinstance(network, VGG) and arguments["num_classes"] == 0:
+        network.pre_logits = nn.Identity()  # 120 million weights that only the classifier left out would use
+    return network
 
 
 @torch.no_grad()
-def feature_shape(backbone: nn.Module, image_size: int) -> tuple[int, int]:
-    """Channels of the features, and how many tokens come before the patches (-1 where features are a map)."""
+def feature_shape(backbone: nn.Module, image_size: int) -> FeatureShape:
+    """The shape of the features of square photos of `image_size` pixels."""
     training = backbone.training
     features = features_of(backbone.eval(), torch.zeros(1, 3, image_size, image_size))
     backbone.train(training)
     if features.ndim == 4:
-        return int(features.shape[1]), -1
-    return int(features.shape[2]), int(getattr(backbone, "num_prefix_tokens", 0))
+        return FeatureShape(features.shape[1], -1, *features.shape[2:])
+    prefix = int(getattr(backbone, "num_prefix_tokens", 0))
+    places = features.shape[1] - prefix
+    side = math.isqrt(places)
+    height, width = (side, side) if side * side == places else (1, places)
+    return FeatureShape(features.shape[2], prefix, height, width)
 
 
 def features_of(backbone: nn.Module, images: torch.Tensor) -> torch.Tensor:
@@ -94,3 +126,14 @@ def features_of(backbone: nn.Module, images: torch.Tensor) -> torch.Tensor:
     if str(getattr(backbone, "output_fmt", "NCHW")) == "NHWC":
         return features.permute(0, 3, 1, 2)
     return features
+
+
+def folded(patches: torch.Tensor) -> torch.Tensor:
+    """Patch tokens [batch, side x side, channels], row by row, as a map [batch, channels, side, side].
+
+    Raises BackboneError if their number is no square.
+    """
+    side = math.isqrt(patches.shape[1])
+    if side * side != patches.shape[1]:
+        raise BackboneError(f"{patches.shape[1]} patch tokens do not fold into a square map; is the input square?")
+    return patches.transpose(1, 2).reshape(-1, patches.shape[2], side, side)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import operator
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from cairn.answering.preprocess import Colour, Preprocessing
-from cairn.networks.backbones import colours, default_size, feature_shape, features_of, make_backbone
+from cairn.networks.attention import AttentionBackbone, AttentionBranch
+from cairn.networks.backbones import FeatureShape, colours, default_size, feature_shape, features_of, make_backbone
+from cairn.networks.necks import NECKS
+from cairn.networks.params import AttentionParams, NeckName, PoolingName
 from cairn.networks.pooling import POOLINGS
 
 MODEL_FILE = "model.safetensors"
@@ -26,9 +30,17 @@ class BranchConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     backbone: str
-    pooling: Literal["gem", "mean", "class_mean"]
+    pooling: PoolingName
     mean: Colour  # of the colours that the backbone expects, 0 to 1
     std: Colour
+    attention: AttentionParams | None = None  # of the attention branch laid over the backbone, if there is one
+    classes: int | None = None  # that the attention branch tells apart
+
+    @model_validator(mode="after")
+    def _attention_has_classes(self) -> BranchConfig:
+        if (self.attention is None) != (self.classes is None):
+            raise ValueError("an attention branch needs the number of its classes, and only it has one")
+        return self
 
 
 class EmbedderConfig(BaseModel):
@@ -37,9 +49,19 @@ class EmbedderConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     branches: tuple[BranchConfig, ...]
-    neck: Literal["none", "linear"]
+    neck: NeckName
     dimensions: int
     preprocessing: Preprocessing
+    # Embed a photo and its mirror image. Saved only where it is so: before, there was no such key.
+    mirrored: Annotated[bool, Field(exclude_if=operator.not_)] = False
+
+
+class Seen(NamedTuple):
+    """What training and pictures look at of photos."""
+
+    features: Tensor  # what comes out of the neck [batch, dimensions]
+    scores: Tensor | None  # logits of the attention branch [batch, classes]
+    attention: Tensor | None  # its map [batch, 1, height, width], in (0, 1)
 
 
 class Branch(nn.Module):
@@ -49,29 +71,51 @@ class Branch(nn.Module):
     shift: Tensor
 
     def __init__(self, config: BranchConfig, backbone: nn.Module, preprocessing: Preprocessing) -> None:
-        """Images come with the colours of `preprocessing`; those of `config` are made from them."""
+        """Images come with the colours of `preprocessing`; those of `config` are made from them. An attention branch,
+        where `config` has one, is laid over the backbone here, with random weights.
+        """
         super().__init__()
-        channels, prefix = feature_shape(backbone, preprocessing.size)
+        if config.attention is not None and config.classes is not None:
+            backbone = AttentionBackbone(backbone, preprocessing.size, config.classes, config.attention)
         self.backbone = backbone
-        self.pooling = POOLINGS[config.pooling](max(0, prefix))
-        self.width = channels * self.pooling.factor
+        self.pooling = POOLINGS[config.pooling](feature_shape(backbone, preprocessing.size))
+        self.width = self.pooling.width
         mean, std = torch.tensor(config.mean), torch.tensor(config.std)
         self.recolour = (config.mean, config.std) != (preprocessing.mean, preprocessing.std)
         self.register_buffer("scale", (torch.tensor(preprocessing.std) / std)[:, None, None], persistent=False)
         shift = (torch.tensor(preprocessing.mean) - mean) / std
         self.register_buffer("shift", shift[:, None, None], persistent=False)
 
+    @property
+    def trunk(self) -> nn.Module:
+        """The backbone without an attention branch."""
+        return self.backbone.backbone if isinstance(self.backbone, AttentionBackbone) else self.backbone
+
+    @property
+    def attention(self) -> AttentionBranch | None:
+        """The attention branch, if there is one."""
+        return self.backbone.attention if isinstance(self.backbone, AttentionBackbone) else None
+
     def forward(self, images: Tensor) -> Tensor:
         """Features as the class says."""
-        if self.recolour:
-            images = images * self.scale + self.shift
-        return self.pooling(features_of(self.backbone, images))  # type: ignore[no-any-return]
+        return self.pooling(features_of(self.backbone, self._recoloured(images)))  # type: ignore[no-any-return]
+
+    def seen(self, images: Tensor) -> Seen:
+        """The pooled features [batch, width] with what the attention branch says, in one pass."""
+        if not isinstance(self.backbone, AttentionBackbone):
+            return Seen(self(images), None, None)
+        found = self.backbone.branches(self._recoloured(images))
+        return Seen(self.pooling(found.features), found.scores, found.attention)
+
+    def _recoloured(self, images: Tensor) -> Tensor:
+        return images * self.scale + self.shift if self.recolour else images
 
 
 class Embedder(nn.Module):
     """Images float32 [batch, 3, size, size] -> unit vectors float32 [batch, dimensions].
 
-    The features of several backbones are joined as unit vectors, so that none outweighs another.
+    The features of several backbones are joined as unit vectors, so that none outweighs another. With
+    `config.mirrored`, the unit vectors of each image and of its mirror image are added, and made a unit vector again.
     """
 
     branches: Sequence[Branch]
@@ -82,58 +126,80 @@ class Embedder(nn.Module):
         pairs = zip(config.branches, backbones, strict=True)
         branches = [Branch(branch, network, config.preprocessing) for branch, network in pairs]
         self.branches = nn.ModuleList(branches)  # type: ignore[assignment]
-        self.neck = make_neck(config.neck, sum(branch.width for branch in branches), config.dimensions)
+        self.neck = NECKS[config.neck](sum(branch.width for branch in branches), config.dimensions)
 
     def pooled(self, images: Tensor) -> Tensor:
         """What goes into the neck: float32 [batch, width]."""
-        parts = [branch(images) for branch in self.branches]
-        if len(parts) == 1:
-            return parts[0]  # type: ignore[no-any-return]
-        return torch.cat([nn.functional.normalize(part, dim=1) for part in parts], dim=1)
+        return _joined([branch(images) for branch in self.branches])
 
     def features(self, images: Tensor) -> Tensor:
         """What comes out of the neck, before it is made a unit vector: float32 [batch, dimensions]."""
         return self.neck(self.pooled(images))  # type: ignore[no-any-return]
 
+    def seen(self, images: Tensor) -> Seen:
+        """`features` together with what the first backbone's attention branch says, if there is one, in one pass."""
+        first, *others = self.branches
+        found = first.seen(images)
+        return found._replace(features=self.neck(_joined([found.features, *(branch(images) for branch in others)])))
+
     def forward(self, images: Tensor) -> Tensor:
         """Embed as the class says."""
+        return mirrored(self._unit, images) if self.config.mirrored else self._unit(images)
+
+    def _unit(self, images: Tensor) -> Tensor:
         return nn.functional.normalize(self.features(images), dim=1)
 
 
-def make_neck(kind: str, width: int, dimensions: int) -> nn.Module:
-    """none: as it is. linear: Linear without bias, then BatchNorm (the usual neck of the GLDv2 systems)."""
-    if kind == "none":
-        return nn.Identity()
-    return nn.Sequential(nn.Linear(width, dimensions, bias=False), nn.BatchNorm1d(dimensions))
+def mirrored(embed: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """The mean direction of what `embed` makes of images [batch, 3, size, size] and of their mirror images.
+
+    Unit vectors float32 [batch, dimensions], as those of `embed` are.
+    """
+    both = embed(torch.cat([images, images.flip(3)]))
+    # Not chunk nor len: they would fix the exported batch size.
+    return nn.functional.normalize(both.view(2, images.shape[0], -1).sum(dim=0), dim=1)
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    if len(parts) == 1:
+        return parts[0]
+    return torch.cat([nn.functional.normalize(part, dim=1) for part in parts], dim=1)
 
 
 def make_embedder(
     backbone: str,
     weights: str,
-    pooling: str,
-    neck: str,
+    pooling: PoolingName | Literal["auto"],
+    neck: NeckName,
     dimensions: int | None,
     image_size: int | None,
     short_side: int,
     max_megapixels: float,
     fit: str,
     joined: Sequence[tuple[str, str]] = (),
+    attention: AttentionParams | None = None,
+    classes: int | None = None,
+    mirrored: bool = False,
+    any_size: bool = False,
 ) -> Embedder:
     """An embedder from params; see `cairn.params.TrainParams`. `joined` names further backbones and their weights.
 
+    attention: lays an attention branch for so many `classes` over the first backbone, and over no other.
+    any_size: photos of other sizes than `image_size` are taken too, for training; it is not saved.
     Raises BackboneError or ValueError.
     """
     size = image_size or default_size(backbone)
     members = [(backbone, weights), *joined]
-    networks = [make_backbone(name, given, size) for name, given in members]
+    networks = [make_backbone(name, given, size, any_size=any_size) for name, given in members]
     shapes = [feature_shape(network, size) for network in networks]
-    poolings = [_pooling(pooling, prefix) for _, prefix in shapes]
-    width = sum(channels * POOLINGS[kind].factor for (channels, _), kind in zip(shapes, poolings, strict=True))
+    poolings = [_pooling(pooling, shape) for shape in shapes]
+    width = sum(POOLINGS[kind](shape).width for shape, kind in zip(shapes, poolings, strict=True))
     mean, std, interpolation = colours(backbone)
-    branches = [
+    branches: list[dict[str, Any]] = [
         {"backbone": name, "pooling": kind, "mean": colours(name)[0], "std": colours(name)[1]}
         for (name, _), kind in zip(members, poolings, strict=True)
     ]
+    branches[0] |= {"attention": attention, "classes": classes}
     config = EmbedderConfig.model_validate(
         {
             "branches": branches,
@@ -148,15 +214,16 @@ def make_embedder(
                 "short_side": short_side,
                 "max_megapixels": max_megapixels,
             },
+            "mirrored": mirrored,
         }
     )
     return Embedder(config, networks)
 
 
-def _pooling(wanted: str, prefix_tokens: int) -> str:
+def _pooling(wanted: PoolingName | Literal["auto"], shape: FeatureShape) -> PoolingName:
     if wanted != "auto":
         return wanted
-    return "class_mean" if prefix_tokens > 0 else "gem"
+    return "class_mean" if shape.prefix_tokens > 0 else "gem"
 
 
 def save_embedder(embedder: Embedder, folder: Path) -> None:
@@ -164,7 +231,7 @@ def save_embedder(embedder: Embedder, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     state = {name: tensor.detach().contiguous().cpu() for name, tensor in embedder.state_dict().items()}
     save_file(state, folder / MODEL_FILE)
-    (folder / CONFIG_FILE).write_text(json.dumps(embedder.config.model_dump(), indent=2) + "\n")
+    (folder / CONFIG_FILE).write_text(json.dumps(embedder.config.model_dump(exclude_none=True), indent=2) + "\n")
 
 
 def load_embedder(folder: Path) -> Embedder:

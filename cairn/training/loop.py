@@ -16,19 +16,21 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from cairn.losses import LOSSES
+from cairn.losses.attention import mixed, mixed_scores, summed
 from cairn.losses.base import LossHead, class_means
+from cairn.losses.weighting import class_weights
 from cairn.metrics.gap import gap_of
-from cairn.networks.embedder import Embedder
+from cairn.networks.embedder import Embedder, Seen
 from cairn.params import Schedule, TrainParams
 from cairn.progress import progress
 from cairn.training.averaging import averaged
 from cairn.training.checkpoint import load_checkpoint, save_checkpoint
-from cairn.training.optimiser import make_optimiser, set_rates
+from cairn.training.optimiser import clip_gradients, make_optimiser, set_rates
 from cairn.training.photos import AugmentedPhotos, Location, plain_batches
 from cairn.training.samplers import SAMPLERS
-from cairn.training.start import start_neck
+from cairn.training.sizes import check_sizes, size_of
+from cairn.training.start import STARTED, start_neck
 
-CLIP_NORM = 5.0
 START_PHOTOS = 20_000
 
 
@@ -63,16 +65,19 @@ def train(
     """Train on `train_side`; keep the epoch with the best GAP of the head on `validation_side`.
 
     After each epoch a checkpoint goes to `keep`, and a run that finds one there goes on from it to the same bytes.
+    Raises ValueError if the network does not take photos of the schedule's sizes, or has fewer layers than it freezes.
     """
     schedule = params.schedule
-    if schedule.epochs == 0:
+    if params.loss == "none" or schedule.epochs == 0:
         return Trained(embedder.eval(), None, [], 0)
+    check_sizes(embedder, schedule)
     torch.manual_seed(seed)
     sizes = np.bincount(train_side.classes)
     head = LOSSES[params.loss](embedder.config.dimensions, sizes, getattr(schedule.losses, params.loss))
+    head.class_weights = class_weights(schedule.class_weight, sizes)
     network = Network(embedder, head).to("cuda" if torch.cuda.is_available() else "cpu")
     optimiser = make_optimiser(embedder, head, schedule)
-    means = start(network, train_side, schedule, whiten=params.weights != "none")
+    means = start(network, train_side, schedule, precision, whiten=params.weights != "none")
     average = averaged(network, schedule.average) if schedule.average else None
     photos = AugmentedPhotos(
         train_side.locations, train_side.classes.tolist(), embedder.config.preprocessing, schedule.augment, seed
@@ -84,9 +89,11 @@ def train(
         if state.epochs_since_best() >= params.patience:
             break
         photos.epoch = sampler.epoch = epoch
+        photos.size = size_of(epoch, schedule, embedder.config.preprocessing.size)
         torch.manual_seed(seed * 100_003 + epoch)
         loss = run_epoch(network, average, optimiser, loader, schedule, epoch, precision)
-        row = {"epoch": float(epoch + 1), "train_loss": loss, **validate(state.kept, validation_side, schedule)}
+        scores = validate(state.kept, validation_side, schedule, precision)
+        row = {"epoch": float(epoch + 1), "train_loss": loss, **scores}
         state.finish_epoch(row)
         on_epoch(row)
     network.load_state_dict(state.best)
@@ -106,6 +113,32 @@ class Network(nn.Module):
     def device(self) -> torch.device:
         """Where the weights lie."""
         return next(self.embedder.parameters()).device
+
+    def autocast(self, precision: str) -> torch.autocast:
+        """Where the embedder is run: bf16 casts what may be, fp32 nothing."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16")
+
+    def seen(self, images: Tensor, precision: str) -> Seen:
+        """What the embedder sees of images on any device, its features in float32."""
+        with self.autocast(precision):
+            found = self.embedder.seen(images.to(self.device))
+        return found._replace(features=found.features.float())
+
+    def loss(self, seen: Seen, classes: Tensor) -> Tensor:
+        """The head's loss, joined with the attention branch's where there is one; `classes` int64 [batch]."""
+        how = self.embedder.config.branches[0].attention
+        if how is None or seen.scores is None:
+            return self.head(seen.features, classes)  # type: ignore[no-any-return]
+        if how.loss == "mixed":
+            return mixed(self.head, seen.features, seen.scores, classes, how.alpha, how.beta)
+        return summed(self.head, seen.features, seen.scores, classes)
+
+    def scores(self, seen: Seen) -> Tensor:
+        """How sure the network is of each class, float32 [batch, classes]: the head's scores, or the mixed ones."""
+        how = self.embedder.config.branches[0].attention
+        if how is None or seen.scores is None or how.loss != "mixed":
+            return self.head.scores(seen.features)
+        return mixed_scores(seen.scores, self.head.logits(seen.features), how.alpha, how.beta)
 
 
 class _State:
@@ -161,16 +194,13 @@ def run_epoch(
     losses = []
     optimiser.zero_grad(set_to_none=True)
     for step, (images, classes) in enumerate(progress(loader, f"epoch {epoch + 1}/{schedule.epochs}", unit="batch")):
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            features = network.embedder.features(images.to(device))
-        loss = network.head(features.float(), classes.to(device))
-        (loss / schedule.accumulate).backward()
+        loss = network.loss(network.seen(images, precision), classes.to(device))
+        (loss / schedule.accumulate).backward()  # type: ignore[no-untyped-call]
         losses.append(loss.item())
         if (step + 1) % schedule.accumulate and step + 1 < steps:
             continue
         set_rates(optimiser, schedule, epoch * steps + step, steps)
-        for group in optimiser.param_groups:
-            nn.utils.clip_grad_norm_(group["params"], CLIP_NORM)
+        clip_gradients(optimiser)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         if average is not None:
@@ -179,27 +209,28 @@ def run_epoch(
 
 
 def set_training(network: Network, schedule: Schedule) -> None:
-    """Train mode, but for the backbones' batch norms where their statistics are to be trusted."""
+    """Train mode, but for frozen layers, and the backbones' batch norms where their statistics are to be trusted."""
     network.train()
     for branch in network.embedder.branches:
-        if schedule.backbone_lr == 0:
-            branch.backbone.eval()
+        for module in branch.trunk.modules():
+            trained = [parameter.requires_grad for parameter in module.parameters()]
+            if trained and not any(trained) and schedule.batch_norm != "drifting":
+                module.eval()
         if schedule.batch_norm == "eval":
-            for module in branch.backbone.modules():
+            for module in branch.trunk.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()
 
 
 @torch.inference_mode()
-def validate(network: Network, side: Photos, schedule: Schedule) -> dict[str, float]:
-    """GAP and accuracy of the head's own scores on landmark photos of known classes and on distractors."""
+def validate(network: Network, side: Photos, schedule: Schedule, precision: str) -> dict[str, float]:
+    """GAP and accuracy of the network's own scores on landmark photos of known classes and on distractors."""
     landmarks = int((side.classes >= 0).sum())
     if landmarks == 0:
         return {"validation_gap": 0.0, "validation_accuracy": 0.0}
     network.eval()
-    embedder = network.embedder
-    loader = plain_batches(side.locations, embedder.config.preprocessing, schedule.batch_size, 0)
-    found = [network.head.scores(embedder.features(batch.to(network.device))).max(dim=1) for batch in loader]
+    loader = plain_batches(side.locations, network.embedder.config.preprocessing, schedule.batch_size, 0)
+    found = [network.scores(network.seen(batch, precision)).max(dim=1) for batch in loader]
     scores = torch.cat([f.values for f in found]).cpu().numpy().astype(np.float64)
     right = torch.cat([f.indices for f in found]).cpu().numpy() == side.classes
     return {
@@ -209,13 +240,15 @@ def validate(network: Network, side: Photos, schedule: Schedule) -> dict[str, fl
 
 
 @torch.no_grad()
-def start(network: Network, side: Photos, schedule: Schedule, whiten: bool) -> NDArray[np.float32]:
-    """Look at up to START_PHOTOS photos with the backbones as they come: set neck and head from them if `whiten`.
+def start(network: Network, side: Photos, schedule: Schedule, precision: str, whiten: bool) -> NDArray[np.float32]:
+    """Look at up to START_PHOTOS photos with the backbones as they come: set neck and head from them if `whiten`, and
+    if the neck is one of STARTED; others start at random, as in the systems that they come from.
 
     Returns the classes' mean features, float32 [classes, width]. A random network is not looked at, unless the sampler
     wants the means.
     """
     classes = int(side.classes.max()) + 1
+    whiten = whiten and network.embedder.config.neck in STARTED
     if not whiten and schedule.sampler.name != "subspaces":
         return np.zeros((classes, 0), np.float32)
     network.eval()
@@ -223,7 +256,9 @@ def start(network: Network, side: Photos, schedule: Schedule, whiten: bool) -> N
     chosen = np.linspace(0, len(side.locations) - 1, min(START_PHOTOS, len(side.locations))).astype(int)
     places = [side.locations[i] for i in chosen]
     loader = plain_batches(places, embedder.config.preprocessing, schedule.batch_size, 0)
-    pooled = [embedder.pooled(batch.to(network.device)).cpu() for batch in progress(loader, "start", unit="batch")]
+    batches = progress(loader, "start", unit="batch")
+    with network.autocast(precision):
+        pooled = [embedder.pooled(batch.to(network.device)).float().cpu() for batch in batches]
     features, labels = torch.cat(pooled), torch.from_numpy(side.classes[chosen])
     if whiten:
         start_neck(embedder.neck, features.numpy())

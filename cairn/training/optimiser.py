@@ -2,35 +2,96 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Iterable
 
 import torch
+from timm.models import group_parameters
 from torch import nn
 
 from cairn.networks.embedder import Embedder
 from cairn.params import Schedule
 
+CLIP_NORM = 5.0
 DECAY, DECAY_STEPS = 0.96, 100  # the EfficientNet system's
 
 
 def make_optimiser(embedder: Embedder, head: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
-    """The backbones at a learning rate of their own, 0 for frozen; norms and biases are not decayed."""
-    rated: list[tuple[nn.Module, float]] = []
+    """The backbones at a learning rate of their own, 0 for frozen, and all else, an attention branch too, at `head_lr`;
+    norms and biases are not decayed.
+
+    Within a backbone the last layer has `backbone_lr`, and each layer before it `layer_decay` of the next one's (Clark
+    et al. 2020, arXiv:2003.10555; Bao et al. 2021, arXiv:2106.08254). The first `frozen_layers` get no gradient.
+    Raises ValueError if a backbone has no layer left to train.
+    """
+    parts: list[list[tuple[nn.Parameter, float]]] = []
     for branch in embedder.branches:
-        branch.backbone.requires_grad_(schedule.backbone_lr > 0)
-        rated += [(branch.backbone, schedule.backbone_lr), (branch.pooling, schedule.head_lr)]
-    groups = []
-    for module, rate in (*rated, (embedder.neck, schedule.head_lr), (head, schedule.head_lr)):
-        wanted = [p for p in module.parameters() if p.requires_grad]
-        for decay, chosen in (
-            (schedule.weight_decay, [p for p in wanted if p.ndim > 1]),
-            (0.0, [p for p in wanted if p.ndim <= 1]),
-        ):
-            if chosen:
-                groups.append({"params": chosen, "lr": rate, "full_lr": rate, "weight_decay": decay})
+        branch.trunk.requires_grad_(schedule.backbone_lr > 0)
+        parts += [_backbone_rates(branch.trunk, schedule), _at(branch.pooling, schedule.head_lr)]
+        if branch.attention is not None:
+            parts.append(_at(branch.attention, schedule.head_lr))
+    parts += [_at(embedder.neck, schedule.head_lr), _at(head, schedule.head_lr)]
+    groups: list[dict[str, object]] = []
+    for number, part in enumerate(parts):
+        for decayed in (True, False):
+            decay = schedule.weight_decay if decayed else 0.0
+            for rate, chosen in _by_rate((p, rate) for p, rate in part if (p.ndim > 1) == decayed).items():
+                together = 2 * number + decayed  # clipped with what has the same number here
+                groups.append(
+                    {"params": chosen, "lr": rate, "full_lr": rate, "weight_decay": decay, "together": together}
+                )
     if schedule.optimiser == "sgd":
         return torch.optim.SGD(groups, lr=schedule.head_lr, momentum=schedule.momentum)
     return torch.optim.Adam(groups) if schedule.optimiser == "adam" else torch.optim.AdamW(groups)
+
+
+def layers_of(backbone: nn.Module) -> dict[str, int]:
+    """The layer of each parameter by name, as timm counts them: 0 for the stem (with the position embeddings of a
+    transformer), then block by block; what comes after the blocks belongs to the last layer, or is one more.
+    """
+    matcher = backbone.group_matcher(coarse=False)  # type: ignore[operator]
+    return group_parameters(backbone, matcher, reverse=True)  # type: ignore[no-any-return]
+
+
+def _backbone_rates(backbone: nn.Module, schedule: Schedule) -> list[tuple[nn.Parameter, float]]:
+    """The trained parameters with their full rates; those of frozen layers are frozen on the way."""
+    if schedule.layer_decay == 1 and schedule.frozen_layers == 0:
+        return _at(backbone, schedule.backbone_lr)
+    layers = layers_of(backbone)
+    last = max(layers.values())
+    if schedule.frozen_layers > last:
+        raise ValueError(
+            f"frozen_layers = {schedule.frozen_layers}: the backbone has {last + 1} layers; to freeze it, backbone_lr 0"
+        )
+    named = list(backbone.named_parameters())
+    for name, parameter in named:
+        parameter.requires_grad_(parameter.requires_grad and layers[name] >= schedule.frozen_layers)
+    return [
+        (parameter, schedule.backbone_lr * schedule.layer_decay ** (last - layers[name]))
+        for name, parameter in named
+        if parameter.requires_grad
+    ]
+
+
+def _at(module: nn.Module, rate: float) -> list[tuple[nn.Parameter, float]]:
+    return [(parameter, rate) for parameter in module.parameters() if parameter.requires_grad]
+
+
+def _by_rate(rated: Iterable[tuple[nn.Parameter, float]]) -> dict[float, list[nn.Parameter]]:
+    found: dict[float, list[nn.Parameter]] = {}
+    for parameter, rate in rated:
+        found.setdefault(rate, []).append(parameter)
+    return found
+
+
+def clip_gradients(optimiser: torch.optim.Optimizer) -> None:
+    """Bring gradients down to a norm of CLIP_NORM: of each part's decayed parameters, and of its undecayed ones.
+
+    Layers of one backbone count as one whatever their rates, so that `layer_decay` changes the rates alone.
+    """
+    for _, groups in itertools.groupby(optimiser.param_groups, key=lambda group: group["together"]):
+        nn.utils.clip_grad_norm_([p for group in groups for p in group["params"]], CLIP_NORM)
 
 
 def set_rates(optimiser: torch.optim.Optimizer, schedule: Schedule, step: int, steps_an_epoch: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from cairn.answering.preprocess import Preprocessing, normalise, prepare
 from cairn.params import AugmentParams
 from cairn.photos import decode
 from cairn.shards import ShardReader
-from cairn.training.augment import AUGMENTS
+from cairn.training.augment import AUGMENTS, Augment
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class PlainPhotos(Dataset[Tensor]):
 
 class AugmentedPhotos(Dataset[tuple[Tensor, int]]):
     """Photos as they are trained on, each changed by a seed made of (seed, epoch, position): any number of workers
-    gives the same pixels.
+    gives the same pixels. Set `epoch` and `size` before each epoch.
     """
 
     def __init__(
@@ -66,11 +67,10 @@ class AugmentedPhotos(Dataset[tuple[Tensor, int]]):
         augment: AugmentParams,
         seed: int,
     ) -> None:
-        self.locations, self.classes, self.how, self.seed = locations, classes, how, seed
-        self.epoch = 0
+        self.locations, self.classes, self.how, self.augment, self.seed = locations, classes, how, augment, seed
+        self.epoch, self.size = 0, how.size
         self._readers = Readers()
-        self._change = AUGMENTS[augment.name](how.size, augment)
-        self._erase = v2.RandomErasing(augment.erase)
+        self._erase = v2.RandomErasing(augment.erase, inplace=True)
 
     def __len__(self) -> int:
         return len(self.locations)
@@ -80,8 +80,13 @@ class AugmentedPhotos(Dataset[tuple[Tensor, int]]):
         seed = int(np.random.SeedSequence((self.seed, self.epoch, at)).generate_state(1)[0])
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)  # torch.manual_seed prepares for GPUs too, a tenth of all this
-            pixels = torch.from_numpy(normalise(self._change(image), self.how))
-            return self._erase(pixels), self.classes[at]
+            changed = _change(self.size, self.augment)(image)
+            return self._erase(torch.from_numpy(normalise(changed, self.how))), self.classes[at]
+
+
+@functools.cache
+def _change(size: int, augment: AugmentParams) -> Augment:
+    return AUGMENTS[augment.name](size, augment)
 
 
 def plain_batches(

@@ -88,8 +88,10 @@ class Subspaces(EpochBatches):
         per_batch: int,
         images: int,
         seed: int,
+        rounds: int = KMEANS_ROUNDS,
     ) -> None:
-        """`classes` as in ClassesByImages; `class_means` float32 [classes, dimensions], row c being class c's.
+        """`classes` as in ClassesByImages; `class_means` float32 [classes, dimensions], row c being class c's;
+        `rounds` of k-means.
 
         Raises ValueError as ClassesByImages does, and where a class has no row.
         """
@@ -99,7 +101,7 @@ class Subspaces(EpochBatches):
         present = np.unique(classes)
         if present[-1] >= len(class_means):
             raise ValueError(f"class {present[-1]} has no row among {len(class_means)} class means")
-        numbers = cluster(class_means[present], clusters, per_batch, seed)
+        numbers = cluster(class_means[present], clusters, per_batch, seed, rounds)
         self._clusters = [[members[c] for c in np.flatnonzero(numbers == n)] for n in range(int(numbers.max()) + 1)]
 
     def __len__(self) -> int:
@@ -123,27 +125,38 @@ def members_of(classes: NDArray[np.int64], at_least: int) -> list[NDArray[np.int
     return np.split(np.argsort(classes, kind="stable"), np.cumsum(counts)[:-1])
 
 
-def cluster(means: NDArray[np.float32], clusters: int, at_least: int, seed: int) -> NDArray[np.int64]:
+def cluster(
+    means: NDArray[np.float32], clusters: int, at_least: int, seed: int, rounds: int = KMEANS_ROUNDS
+) -> NDArray[np.int64]:
     """The cluster of each class by k-means over cosines, numbered from 0, int64 [classes].
 
-    `means` float32 [classes, dimensions]. While a cluster has fewer than `at_least` classes, the smallest is merged
-    into the one whose mean is nearest, so that every class is in a cluster that can fill a batch.
+    `means` float32 [classes, dimensions]. Without `rounds` the centres stay where they start, on random classes. While
+    a cluster has fewer than `at_least` classes, the smallest is merged into the one whose mean is nearest, so that
+    every class is in a cluster that can fill a batch.
     """
     units = means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
     units = np.ascontiguousarray(units, dtype=np.float32)
     k = min(clusters, len(units))
+    centres = units[np.random.default_rng(seed).choice(len(units), k, replace=False)]
+    if rounds > 0:
+        centres = _kmeans(units, k, rounds, seed)
+    numbers = (units @ centres.T).argmax(axis=1).astype(np.int64)
+    return _merged(units, numbers, at_least)
+
+
+def _kmeans(units: NDArray[np.float32], k: int, rounds: int, seed: int) -> NDArray[np.float32]:
+    """k centres, unit vectors float32 [k, dimensions]; the best of several starts."""
     kmeans = faiss.Kmeans(
         units.shape[1],
         k,
-        niter=KMEANS_ROUNDS,
+        niter=rounds,
         nredo=KMEANS_STARTS,
         seed=seed % 2**31,
         spherical=True,
         min_points_per_centroid=1,
     )
     kmeans.train(units)
-    numbers = kmeans.index.search(units, 1)[1][:, 0].astype(np.int64)
-    return _merged(units, numbers, at_least)
+    return np.asarray(kmeans.centroids, dtype=np.float32)
 
 
 def _merged(units: NDArray[np.float32], numbers: NDArray[np.int64], at_least: int) -> NDArray[np.int64]:
@@ -206,7 +219,7 @@ def _classes(classes: NDArray[np.int64], means: NDArray[np.float32], schedule: S
 
 def _subspaces(classes: NDArray[np.int64], means: NDArray[np.float32], schedule: Schedule, seed: int) -> EpochBatches:
     how = schedule.sampler
-    return Subspaces(classes, means, how.subspaces, how.classes, how.images, seed)
+    return Subspaces(classes, means, how.subspaces, how.classes, how.images, seed, how.rounds)
 
 
 # name -> batches, from (class of each photo int64 [photos], mean features float32 [classes, width], schedule, seed)

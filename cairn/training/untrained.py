@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from cairn.networks.embedder import Embedder, make_embedder
+from cairn.networks.params import NeckName
 from cairn.params import Params
 
 
@@ -14,8 +15,12 @@ def untrained(params: Params) -> Embedder:
     return new_embedder(params, neck="none").eval()
 
 
-def new_embedder(params: Params, neck: str) -> Embedder:
-    """An embedder as the params say, before any training, with the neck named."""
+def new_embedder(params: Params, neck: NeckName, classes: int | None = None) -> Embedder:
+    """An embedder as the params say, before any training, with the neck named.
+
+    The attention branch of the params, if they have one, is laid over it, and mirror images are embedded too, only
+    where the number of `classes` is given.
+    """
     train, clean = params.train, params.clean
     return make_embedder(
         train.backbone,
@@ -28,4 +33,8 @@ def new_embedder(params: Params, neck: str) -> Embedder:
         clean.max_megapixels,
         train.fit,
         [(member.backbone, member.weights) for member in train.joined],
+        attention=None if classes is None else train.attention,
+        classes=None if train.attention is None else classes,
+        mirrored=train.mirrored and classes is not None,
+        any_size=len(train.schedule.progressive_sizes) > 0,
     )

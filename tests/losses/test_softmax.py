@@ -32,6 +32,8 @@ def test_scores_are_probabilities() -> None:
     np.testing.assert_allclose(
         head.scores(features).detach().numpy(), probabilities(head, features.double().numpy()), rtol=1e-4
     )
+    weights, biases = head.linear_parts()
+    torch.testing.assert_close(head.logits(features), features @ weights.T + biases)
 
 
 @pytest.mark.parametrize("length", [0.1, 1.0, 30.0])

@@ -11,16 +11,17 @@ import onnx
 import pytest
 import torch
 from pydantic import ValidationError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from cairn.export.onnx import HalfEmbedder, write_onnx
 from cairn.export.parity import onnx_session, run_onnx
 from cairn.losses.attention import summed
-from cairn.networks.attention import AttentionBackbone, AttentionBranch, AttentionError, AttentionParams, folded
-from cairn.networks.backbones import feature_shape, make_backbone
-from cairn.networks.embedder import MODEL_FILE, Embedder, make_embedder, save_embedder
-from cairn.networks.pooling import ClassMean, Gem
+from cairn.losses.softmax import Softmax
+from cairn.networks.attention import AttentionBackbone, AttentionBranch
+from cairn.networks.backbones import BackboneError, feature_shape, folded, make_backbone
+from cairn.networks.embedder import Embedder, load_embedder, make_embedder, save_embedder
+from cairn.networks.params import AttentionParams
+from cairn.networks.pooling import ClassMean, Gem, Pooling
 
 SIZE = 64
 CLASSES = 5
@@ -43,8 +44,14 @@ def wrapped(name: str, weighting: str = "residual") -> AttentionBackbone:
 
 
 def embedder_of(name: str) -> Embedder:
-    config = make_embedder(name, "none", "auto", "linear", 16, SIZE, 256, 50.0, "centre").config
-    return Embedder(config, [wrapped(name)]).eval()
+    """A new embedder whose backbone and attention branch have the weights and statistics of `wrapped`."""
+    torch.manual_seed(2)
+    params = AttentionParams(width=16)
+    embedder = make_embedder(
+        name, "none", "auto", "linear", 16, SIZE, 256, 50.0, "centre", attention=params, classes=CLASSES
+    )
+    embedder.branches[0].backbone.load_state_dict(wrapped(name).state_dict())
+    return embedder.eval()
 
 
 def by_hand(branch: AttentionBranch, features: Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -108,7 +115,7 @@ def test_patches_fold_row_by_row() -> None:
     patches = torch.arange(9.0)[None, :, None] + torch.tensor([0.0, 100.0])
     assert folded(patches)[0, 0].tolist() == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
     assert folded(patches)[0, 1, 2, 0] == 106
-    with pytest.raises(AttentionError, match="8 patch tokens"):
+    with pytest.raises(BackboneError, match="8 patch tokens"):
         folded(patches[:, :8])
 
 
@@ -117,13 +124,13 @@ def test_the_shape_that_pooling_sees_is_the_backbones_own(name: str) -> None:
     assert feature_shape(wrapped(name), SIZE) == feature_shape(make_backbone(name, "none", SIZE), SIZE)
 
 
-@pytest.mark.parametrize(("name", "pooling"), [("test_resnet", Gem(0)), ("test_vit", ClassMean(1))])
-def test_both_losses_reach_every_weight_of_the_branch_and_the_backbone(name: str, pooling: Gem | ClassMean) -> None:
+@pytest.mark.parametrize(("name", "kind"), [("test_resnet", Gem), ("test_vit", ClassMean)])
+def test_both_losses_reach_every_weight_of_the_branch_and_the_backbone(name: str, kind: type[Pooling]) -> None:
     backbone = copy.deepcopy(wrapped(name)).train()
+    pooling = kind(feature_shape(backbone, SIZE))
     found = backbone.branches(IMAGES)
     pooled = pooling(found.features)
-    perception = nn.functional.linear(pooled, torch.randn(CLASSES, pooled.shape[1]))
-    summed(found.scores, perception, torch.tensor([0, 1, 2])).backward()
+    summed(Softmax(pooled.shape[1], CLASSES), pooled, found.scores, torch.tensor([0, 1, 2])).backward()
     unreached = [key for key, value in backbone.attention.named_parameters() if value.grad is None]
     assert unreached == []
     assert any(value.grad is not None and value.grad.any() for value in backbone.backbone.parameters())
@@ -135,11 +142,67 @@ def test_an_embedder_with_attention_survives_saving(tmp_path: Path, name: str) -
     embedder = embedder_of(name)
     save_embedder(embedder, tmp_path)
     torch.manual_seed(1)
-    backbone = AttentionBackbone(make_backbone(name, "none", SIZE), SIZE, CLASSES, AttentionParams(width=16))
-    other = Embedder(embedder.config, [backbone]).eval()
-    assert not torch.equal(other(IMAGES), embedder(IMAGES))
-    other.load_state_dict(load_file(tmp_path / MODEL_FILE), strict=True)
-    assert torch.equal(other(IMAGES), embedder(IMAGES))
+    loaded = load_embedder(tmp_path)
+    assert loaded.config == embedder.config
+    assert torch.equal(loaded(IMAGES), embedder(IMAGES))
+    assert loaded.branches[0].attention is not None
+    for one, other in zip(loaded.seen(IMAGES), embedder.seen(IMAGES), strict=True):
+        assert one is not None
+        assert torch.equal(one, other)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", BACKBONES)
+def test_one_pass_sees_the_features_the_scores_and_the_map(name: str) -> None:
+    embedder, backbone = embedder_of(name), wrapped(name)
+    seen, wanted = embedder.seen(IMAGES), backbone.branches(IMAGES)
+    assert torch.equal(seen.scores, wanted.scores)
+    assert torch.equal(seen.attention, wanted.attention)
+    torch.testing.assert_close(seen.features, embedder.features(IMAGES))
+
+
+@torch.no_grad()
+def test_of_joined_backbones_only_the_first_has_a_branch(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    joined = make_embedder(
+        "test_vit",
+        "none",
+        "auto",
+        "linear",
+        8,
+        SIZE,
+        256,
+        50.0,
+        "centre",
+        [("test_resnet", "none")],
+        attention=AttentionParams(),
+        classes=CLASSES,
+    ).eval()
+    first, second = joined.branches
+    assert isinstance(first.backbone, AttentionBackbone)
+    assert first.trunk is first.backbone.backbone
+    assert second.attention is None
+    assert second.trunk is second.backbone
+    seen = joined.seen(IMAGES)
+    assert seen.scores is not None
+    assert seen.scores.shape == (3, CLASSES)
+    torch.testing.assert_close(seen.features, joined.features(IMAGES))
+    save_embedder(joined, tmp_path)
+    assert torch.equal(load_embedder(tmp_path)(IMAGES), joined(IMAGES))
+
+
+def test_without_a_branch_nothing_of_it_is_seen_or_saved(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    embedder = make_embedder("test_resnet", "none", "auto", "linear", 8, SIZE, 256, 50.0, "centre").eval()
+    seen = embedder.seen(IMAGES)
+    assert (seen.scores, seen.attention) == (None, None)
+    assert torch.equal(seen.features, embedder.features(IMAGES))
+    save_embedder(embedder, tmp_path)
+    assert "attention" not in (tmp_path / "config.json").read_text()
+    with pytest.raises(ValidationError, match="number of its classes"):
+        make_embedder(
+            "test_resnet", "none", "auto", "linear", 8, SIZE, 256, 50.0, "centre", attention=AttentionParams()
+        )
 
 
 @pytest.mark.parametrize("name", BACKBONES)
@@ -165,7 +228,7 @@ def test_in_half_precision_it_says_the_same(name: str) -> None:
 
 def test_the_convolutions_are_as_wide_as_the_features_unless_said() -> None:
     backbone = make_backbone("test_resnet", "none", SIZE)
-    channels, _ = feature_shape(backbone, SIZE)
+    channels = feature_shape(backbone, SIZE).channels
     branch = AttentionBackbone(backbone, SIZE, CLASSES, AttentionParams()).attention
     assert [tuple(branch.shared[i].weight.shape[:2]) for i in range(2)] == [(channels, channels)] * 2
 

@@ -9,14 +9,19 @@ import timm
 import torch
 from safetensors.torch import save_file
 
+from cairn.export.onnx import HalfEmbedder, write_onnx
+from cairn.export.parity import onnx_session, run_onnx
 from cairn.networks.backbones import BackboneError, default_size, feature_shape, features_of, make_backbone
 from cairn.networks.embedder import Embedder, load_embedder, make_embedder, save_embedder
+from cairn.networks.necks import NECKS
+from cairn.networks.params import NeckName, PoolingName
+from cairn.networks.pooling import POOLINGS
 
 CNN = "test_resnet"
 TRANSFORMER = "test_vit"
 
 
-def small(backbone: str, neck: str = "linear", dimensions: int | None = 16, size: int | None = 64) -> Embedder:
+def small(backbone: str, neck: NeckName = "linear", dimensions: int | None = 16, size: int | None = 64) -> Embedder:
     torch.manual_seed(0)
     return make_embedder(backbone, "none", "auto", neck, dimensions, size, 256, 50.0, "centre").eval()
 
@@ -31,6 +36,41 @@ def test_unit_vectors_that_survive_saving(tmp_path: Path, backbone: str, neck: s
     torch.testing.assert_close(vectors.norm(dim=1), torch.ones(3))
     save_embedder(embedder, tmp_path)
     assert torch.equal(load_embedder(tmp_path)(images), vectors)
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("neck", NECKS)
+def test_every_pooling_and_neck_survives_saving_and_serves_in_half_precision(
+    tmp_path: Path, pooling: PoolingName, neck: NeckName
+) -> None:
+    torch.manual_seed(0)
+    embedder = make_embedder(TRANSFORMER, "none", pooling, neck, 16, 64, 256, 50.0, "centre")
+    embedder.train()(torch.randn(8, 3, 64, 64))  # so that batch norms have statistics of their own
+    embedder.eval()
+    images = torch.randn(3, 3, 64, 64)
+    vectors = embedder(images)
+    torch.testing.assert_close(vectors.norm(dim=1), torch.ones(3))
+    save_embedder(embedder, tmp_path)
+    assert torch.equal(load_embedder(tmp_path)(images), vectors)
+    assert ((HalfEmbedder(embedder)(images) * vectors).sum(dim=1) >= 0.999).all()
+
+
+@pytest.mark.parametrize(("pooling", "neck"), [("flatten", "linear_prelu"), ("max_flatten", "vgg")])
+def test_onnx_of_flat_maps_and_other_necks_says_the_same(tmp_path: Path, pooling: PoolingName, neck: NeckName) -> None:
+    torch.manual_seed(0)
+    embedder = make_embedder(CNN, "none", pooling, neck, 16, 96, 256, 50.0, "centre").eval()
+    write_onnx(embedder, 96, tmp_path / "model.onnx", 20, 8)
+    session, images = onnx_session(tmp_path / "model.onnx", 1), torch.randn(3, 3, 96, 96)
+    for count in (1, 3):
+        found = run_onnx(session, images[:count].numpy())
+        assert ((found * embedder(images)[:count].detach().numpy()).sum(axis=1) >= 0.9999).all()
+
+
+def test_vgg_16_is_flattened_as_its_own_classifier_does() -> None:
+    backbone = make_backbone("vgg16_bn", "none", 224)
+    assert feature_shape(backbone, 224) == (512, -1, 7, 7)
+    assert sum(p.numel() for p in backbone.parameters()) == 14_723_136  # of the convolutions alone, as published
+    assert not list(backbone.pre_logits.parameters())
 
 
 def test_auto_pooling_follows_the_features() -> None:
@@ -96,5 +136,5 @@ def test_channels_that_come_last_are_pooled_as_channels() -> None:
     images = torch.rand(1, 3, 224, 224)
     given = backbone.forward_features(images)
     assert given.shape == (1, 7, 7, 96)
-    assert feature_shape(backbone, 224) == (96, -1)
+    assert feature_shape(backbone, 224) == (96, -1, 7, 7)
     torch.testing.assert_close(features_of(backbone, images)[0, :, 2, 5], given[0, 2, 5])

@@ -67,7 +67,7 @@ class Tiny(NamedTuple):
 def build_tiny(folder: Path) -> Tiny:
     """Copy triton_repo below `folder` and put beside the models what the export stage would."""
     repository = folder / "triton_repo"
-    exported = ("*.onnx", "*.data", "*.plan", "*.json", "*.parquet", "*.faiss", "__pycache__")
+    exported = ("*.onnx", "*.data", "*.plan", "*.json", "*.parquet", "*.faiss", "context", "__pycache__")
     shutil.copytree(ROOT / "triton_repo", repository, ignore=shutil.ignore_patterns(*exported))
     write_json(repository / "preprocess" / "1" / "preprocess.json", PREPROCESSING.model_dump())
     onnx.save(_network(), repository / "embed" / "1" / "model.onnx")

@@ -2,37 +2,18 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from cairn.networks.embedder import Embedder, make_embedder
 from cairn.params import TrainParams, load_params
 from cairn.training.loop import Photos, Trained, train
-from cairn.training.photos import AugmentedPhotos, Location
+from cairn.training.photos import AugmentedPhotos
 
 ROOT = Path(__file__).parents[2]
-HUES = [(200, 30, 30), (30, 200, 30), (30, 30, 200)]
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Photos:
-    """Three classes that differ in colour, with noise."""
-    folder = tmp_path_factory.mktemp("photos")
-    rng = np.random.default_rng(0)
-    places, classes = [], []
-    for number in range(24):
-        pixels = np.clip(rng.normal(HUES[number % 3], 40, (40, 40, 3)), 0, 255).astype(np.uint8)
-        buffer = io.BytesIO()
-        Image.fromarray(pixels).save(buffer, "PNG")
-        (folder / f"{number}.png").write_bytes(buffer.getvalue())
-        places.append(Location(folder, f"{number}.png", 0, len(buffer.getvalue())))
-        classes.append(number % 3)
-    return Photos(places, np.array(classes))
 
 
 def settings(epochs: int, workers: int = 0) -> TrainParams:

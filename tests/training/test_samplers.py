@@ -189,6 +189,15 @@ def test_every_class_is_used_however_small_the_clusters(count: int, clusters: in
     assert all(len(set(classes[b].tolist())) == per_batch for b in batches)
 
 
+def test_without_rounds_each_class_goes_to_the_nearest_of_the_random_first_ones() -> None:
+    means = np.random.default_rng(3).normal(size=(12, 4)).astype(np.float32)
+    units = means / np.linalg.norm(means, axis=1, keepdims=True)
+    first = np.random.default_rng(8).choice(12, 3, replace=False)
+    nearest = (units @ units[first].T).argmax(axis=1)
+    got = cluster(means, 3, 1, seed=8, rounds=0)
+    assert [set(np.flatnonzero(got == got[c])) for c in first] == [set(np.flatnonzero(nearest == n)) for n in range(3)]
+
+
 def test_class_means_that_are_all_alike_or_nothing_are_one_cluster() -> None:
     assert set(cluster(np.ones((9, 4), np.float32), 3, 9, seed=0).tolist()) == {0}
     assert len(cluster(np.zeros((9, 4), np.float32), 3, 2, seed=0)) == 9

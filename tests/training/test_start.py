@@ -6,14 +6,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from cairn.networks.embedder import make_neck
+from cairn.networks.necks import NECKS
 from cairn.training.start import WHITENING, start_neck
 
 FEATURES = (np.random.default_rng(0).normal(size=(400, 6)) * [5, 3, 2, 1, 0.5, 0.2] + 4).astype(np.float32)
 
 
 def test_the_neck_gives_centred_uncorrelated_dimensions_of_softened_variance() -> None:
-    neck = make_neck("linear", 6, 4).eval()
+    neck = NECKS["linear"](6, 4).eval()
     start_neck(neck, FEATURES)
     out = neck(torch.from_numpy(FEATURES)).detach().numpy()
     variances = np.sort(np.linalg.eigvalsh(np.cov(FEATURES.T, bias=True)))[::-1][:4]
@@ -24,7 +24,7 @@ def test_the_neck_gives_centred_uncorrelated_dimensions_of_softened_variance() -
 
 
 def test_more_dimensions_than_the_features_span_are_left_as_they_were() -> None:
-    neck = make_neck("linear", 6, 5).eval()
+    neck = NECKS["linear"](6, 5).eval()
     assert isinstance(neck, nn.Sequential)
     flat = FEATURES.copy()
     flat[:, 2:] = 1
