@@ -22,6 +22,7 @@ from cairn.retrieval.result import Result
 
 RECALL_AT = (1, 5, 10)
 MAP_DEPTH = 100
+FEW_FIGURES = ("gap", "accuracy", "recall_at_1", "coverage_at_precision_95")  # what is told of a smaller index
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ A row is a DVC experiment; runs outside one are the row `workspace`. Experiments
 arcface-s2), where <seed> is the seed they ran with, are seeds of one row `<preset>`: it shows their mean and, of two or
 more, their sample standard deviation. An experiment that ran several times counts with its latest finished evaluate
 run, and so does a seed that two experiments of a row share. Minutes are those of the train run before it; for a train
-run that `cairn backfill` restored, those of the earliest real one with its lineage; a dash where there is none.
+run that `cairn backfill` restored, those of the earliest real one with its lineage; a dash where there is none. Columns
+without a figure in any row are left out.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, NamedTuple
@@ -24,15 +26,23 @@ from typing import Any, NamedTuple
 from cairn.files import written_aside
 from cairn.tracking import LINEAGE_TAG, tracking_uri
 
-METRICS = {"gap": "gap", "accuracy": "accuracy", "coverage": "coverage_at_precision_95"}  # by column
-TITLES = {
-    "gap": "GAP",
-    "accuracy": "accuracy",
-    "coverage": "coverage at 95 % precision",
-    "minutes": "training minutes",
+FEW = "accuracy with at most {} index photo{} a landmark"
+UNSEEN = "accuracy on landmarks not trained on"
+# Of an evaluate run, by column: the metric's name, and what the column is called.
+METRICS = {
+    "gap": ("gap", "GAP"),
+    "accuracy": ("accuracy", "accuracy"),
+    "coverage": ("coverage_at_precision_95", "coverage at 95 % precision"),
+    "few_5": ("at_most.5.accuracy", FEW.format(5, "s")),
+    "few_1": ("at_most.1.accuracy", FEW.format(1, "")),
+    "unseen": ("accuracy_of_unseen_landmarks", UNSEEN),
+    "unseen_5": ("at_most.5.accuracy_of_unseen_landmarks", f"{UNSEEN}, at most 5"),
+    "unseen_1": ("at_most.1.accuracy_of_unseen_landmarks", f"{UNSEEN}, at most 1"),
 }
+TITLES = {column: title for column, (_, title) in METRICS.items()} | {"minutes": "training minutes"}
+SIDES = {"test": "", "validation": "validation."}  # what a metric's name begins with
 WORKSPACE = "workspace"
-OPENING, CLOSING = "<!-- leaderboard -->", "<!-- /leaderboard -->"
+TABLE = "leaderboard"
 DASH = "–"
 
 
@@ -70,6 +80,11 @@ class Row:
     seeds: int
 
 
+def marks(table: str) -> tuple[str, str]:
+    """The lines of a Markdown file that a table stands between."""
+    return f"<!-- {table} -->", f"<!-- /{table} -->"
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line of `cairn leaderboard`."""
     parser.add_argument(
@@ -78,6 +93,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="the MLflow experiment to read (default: $CAIRN_MLFLOW_EXPERIMENT, or cairn)",
     )
+    parser.add_argument(
+        "--rows",
+        nargs="+",
+        default=["*"],
+        metavar="NAME",
+        help="only these experiments, with * for any letters (default: all)",
+    )
+    parser.add_argument("--side", choices=SIDES, default="test", help="whose figures (default: test)")
     parser.add_argument("--sort", choices=METRICS, default="gap", help="best first, by this figure (default: gap)")
     way = parser.add_mutually_exclusive_group()
     way.add_argument("--json", action="store_true", help="print one JSON object a row, one a line")
@@ -85,21 +108,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--into",
         type=Path,
         metavar="FILE",
-        help=f"put the table between the lines {OPENING} and {CLOSING} of a Markdown file, instead of printing it",
+        help=f"put the table between the lines {marks(TABLE)[0]} and {marks(TABLE)[1]} of a Markdown file",
     )
+    parser.add_argument("--table", default=TABLE, metavar="NAME", help="what these lines say instead of leaderboard")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the table or put it into a file. Status 0, or 2 if there is nothing to show or nowhere to put it."""
     try:
-        rows = ranked(rows_of(read(args.experiment)), args.sort)
+        found = rows_of(read(args.experiment), args.side)
+        rows = ranked([row for row in found if any(fnmatchcase(row.experiment, name) for name in args.rows)], args.sort)
         if not rows:
             raise LeaderboardError(
-                f"{tracking_uri()}: no finished evaluate run in the experiment {args.experiment!r}; "
-                "`dvc repro` and `dvc exp run` log them"
+                f"{tracking_uri()}: no finished evaluate run in the experiment {args.experiment!r} named "
+                f"{' or '.join(args.rows)}; `dvc repro` and `dvc exp run` log them"
             )
         if args.into:
-            put_into(args.into, markdown(rows))
+            put_into(args.into, markdown(rows), args.table)
         else:
             print("\n".join(json_line(row) for row in rows) if args.json else markdown(rows))
     except (LeaderboardError, OSError) as error:
@@ -150,13 +175,13 @@ def _logged(run: Any) -> Logged:
     )
 
 
-def rows_of(runs: Sequence[Logged]) -> list[Row]:
+def rows_of(runs: Sequence[Logged], side: str = "test") -> list[Row]:
     """Runs, earliest first, as rows: the last evaluate run of an experiment counts, then the last of a seed."""
     last = {run.experiment: run for run in runs if run.stage == "evaluate"}
     of_seed = {row_and_seed(run): run for run in sorted(last.values(), key=lambda run: run.started)}
     rows: dict[str, list[dict[str, float]]] = defaultdict(list)
     for (row, _), run in of_seed.items():
-        rows[row].append(_figures(run, runs))
+        rows[row].append(_figures(run, runs, SIDES[side]))
     return [Row(name, _over_seeds(figures), len(figures)) for name, figures in rows.items()]
 
 
@@ -168,9 +193,10 @@ def row_and_seed(run: Logged) -> tuple[str, str | None]:
     return run.experiment, run.seed
 
 
-def _figures(evaluated: Logged, runs: Sequence[Logged]) -> dict[str, float]:
+def _figures(evaluated: Logged, runs: Sequence[Logged], prefix: str) -> dict[str, float]:
     """The columns of one seed, without those it has no figure for."""
-    figures = {column: evaluated.metrics[name] for column, name in METRICS.items() if name in evaluated.metrics}
+    names = {column: prefix + name for column, (name, _) in METRICS.items()}
+    figures = {column: evaluated.metrics[name] for column, name in names.items() if name in evaluated.metrics}
     minutes = training_minutes(evaluated, runs)
     return figures if minutes is None else {**figures, "minutes": minutes}
 
@@ -198,9 +224,10 @@ def ranked(rows: Sequence[Row], column: str) -> list[Row]:
 
 def markdown(rows: Sequence[Row]) -> str:
     """The table."""
-    lines = [["experiment", *TITLES.values(), "seeds"], ["---"] * (len(TITLES) + 2)]
+    columns = [column for column in TITLES if any(column in row.figures for row in rows)]
+    lines = [["experiment", *(TITLES[column] for column in columns), "seeds"], ["---"] * (len(columns) + 2)]
     for row in rows:
-        cells = [shown(column, row.figures[column]) if column in row.figures else DASH for column in TITLES]
+        cells = [shown(column, row.figures[column]) if column in row.figures else DASH for column in columns]
         lines.append([row.experiment, *cells, str(row.seeds)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -219,11 +246,15 @@ def json_line(row: Row) -> str:
     return json.dumps({"experiment": row.experiment, **columns, "seeds": row.seeds}, ensure_ascii=False)
 
 
-def put_into(file: Path, table: str) -> None:
-    """Replace what stands between the markers of `file`. Raises LeaderboardError unless each is there once, in turn."""
+def put_into(file: Path, table: str, name: str) -> None:
+    """Replace what stands between the marks of `name` in `file`.
+
+    Raises LeaderboardError unless each mark is there once, in turn.
+    """
+    opening, closing = marks(name)
     text = file.read_text()
-    parts = re.split(f"({re.escape(OPENING)}|{re.escape(CLOSING)})", text)
-    if parts[1::2] != [OPENING, CLOSING]:
-        raise LeaderboardError(f"{file}: needs the markers {OPENING} and {CLOSING}, each once and in this order")
+    parts = re.split(f"({re.escape(opening)}|{re.escape(closing)})", text)
+    if parts[1::2] != [opening, closing]:
+        raise LeaderboardError(f"{file}: needs the markers {opening} and {closing}, each once and in this order")
     with written_aside(file) as aside:
-        aside.write_text(f"{parts[0]}{OPENING}\n\n{table}\n\n{CLOSING}{parts[4]}")
+        aside.write_text(f"{parts[0]}{opening}\n\n{table}\n\n{closing}{parts[4]}")

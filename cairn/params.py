@@ -5,6 +5,7 @@ An unknown key or a value out of range stops with the param's name and what is a
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from ruamel.yaml.error import YAMLError
 
 from cairn.losses.params import ArcFaceParams, SoftmaxParams, SubCenterParams, TripletParams
+from cairn.networks.params import AttentionParams, NeckName, PoolingName
 from cairn.retrieval.rerankers import Step
 from cairn.retrieval.rerankers.chain import check_order
 from cairn.yamls import read_yaml
@@ -19,6 +21,7 @@ from cairn.yamls import read_yaml
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
+Pixels = Annotated[int, Field(ge=32, le=2048)]  # of a side of the network's square input
 
 
 class ParamsError(ValueError):
@@ -113,6 +116,35 @@ class SceneParams(Block):
     min_votes: Annotated[int, Field(ge=0, le=365)]
 
 
+class NeighbourVoteParams(Block):
+    """A label that few of the nearest photos share. Near duplicates have one vote, and none on each other."""
+
+    k: Annotated[int, Field(ge=1, le=1000)]  # nearest photos that vote
+    min_share: Share  # of them that must share the label
+    rival_share: Share  # of them that must show one other landmark, or none: an odd view's nearest show many
+    distractor_share: Annotated[float, Field(gt=0, le=1)]  # a distractor is doubted if so many show one landmark
+
+
+class GeometryVoteParams(Block):
+    """A label that few of the nearest photos confirm point by point (SIFT, one homography)."""
+
+    neighbours: Annotated[int, Field(ge=1, le=1000)]  # nearest photos looked at; the published cleaning: 100
+    min_inliers: Annotated[int, Field(ge=4)]  # the published cleaning: 30; photos of 224 pixels seldom have so many
+    min_friends: Positive  # photos of the label with so many inliers; the published cleaning: 2 to 3
+    size: Annotated[int, Field(ge=32, le=4096)]  # pixels of the longer side; larger photos are reduced to it
+
+
+class LabelNoiseParams(Block):
+    """Photos whose label is doubted: listed by cleaning, set aside (or not) by split.suspects.
+
+    The network that finds neighbours is that of near_duplicates. both: neighbours and geometry must agree.
+    """
+
+    method: Literal["off", "neighbours", "geometry", "both"]
+    neighbours: NeighbourVoteParams
+    geometry: GeometryVoteParams
+
+
 class CleanParams(Block):
     """What is set aside, and how the rest is stored."""
 
@@ -126,6 +158,7 @@ class CleanParams(Block):
     min_class_size: Positive  # after everything else was dropped
     near_duplicates: NearDuplicateParams
     scenes: SceneParams
+    label_noise: LabelNoiseParams
 
 
 class Ratios(Block):
@@ -165,6 +198,9 @@ class SplitParams(Block):
     ratios: Ratios
     distractors: DistractorRatios
     unseen_landmarks: Share  # kept out of training: known only to the index
+    # Photos whose label cleaning doubts. aside: off the train and index sides; queries keep theirs, so that figures
+    # are of data as dirty as it comes.
+    suspects: Literal["aside", "keep"]
 
 
 class LossesParams(Block):
@@ -185,6 +221,7 @@ class SamplerParams(Block):
     classes: Annotated[int, Field(ge=2)]
     images: Annotated[int, Field(ge=2)]
     subspaces: Positive
+    rounds: Count  # of k-means; 0: clusters around random landmarks
 
 
 class AugmentParams(Block):
@@ -201,14 +238,19 @@ class AugmentParams(Block):
 class Schedule(Block):
     """How long and how fast to train."""
 
-    image_size: Annotated[int, Field(ge=32, le=2048)] | None  # pixels; none: the backbone's own
+    image_size: Pixels | None  # none: the backbone's own
+    progressive_sizes: tuple[Pixels, ...]  # of earlier epochs, growing; image_size comes last, all for equally long
     epochs: Count
     batch_size: Annotated[int, Field(ge=2)]
     head_lr: Annotated[float, Field(gt=0)]
     backbone_lr: Annotated[float, Field(ge=0)]  # 0: frozen
+    layer_decay: Annotated[float, Field(gt=0, le=1)]  # each layer's rate as a share of the next one's; 1: all alike
+    frozen_layers: Count  # of each backbone, counted from its input as timm counts them, the stem being one
     weight_decay: Annotated[float, Field(ge=0)]
     warmup_epochs: Annotated[float, Field(ge=0)]
-    batch_norm: Literal["train", "eval"]  # of the backbone; eval where weights carry folded or trusted statistics
+    # Of the backbone: eval where weights carry folded or trusted statistics. Frozen layers are in eval mode either way,
+    # but for drifting, which leaves all in train mode and so moves a frozen backbone's statistics (a published fault).
+    batch_norm: Literal["train", "eval", "drifting"]
     optimiser: Literal["adamw", "adam", "sgd"]
     momentum: Annotated[float, Field(ge=0, lt=1)]  # sgd
     course: Literal["cosine", "constant", "exponential"]  # of the learning rate; exponential: 0.96 every 100 steps
@@ -216,7 +258,17 @@ class Schedule(Block):
     average: Annotated[float, Field(ge=0, lt=1)]  # decay of the running mean of weights that is kept; 0: none
     sampler: SamplerParams
     augment: AugmentParams
+    class_weight: Literal["none", "log", "sqrt"]  # of a photo in the loss: 1, 1 / log(1 + n), 1 / sqrt(n); not triplet
     losses: LossesParams
+
+    @model_validator(mode="after")
+    def _growing(self) -> Schedule:
+        sizes = [*self.progressive_sizes, *([] if self.image_size is None else [self.image_size])]
+        if any(after <= before for before, after in itertools.pairwise(sizes)):
+            raise ValueError(f"progressive_sizes must grow, and image_size be larger still: {sizes}")
+        if 0 < self.epochs <= len(self.progressive_sizes):
+            raise ValueError(f"{len(self.progressive_sizes)} progressive_sizes and image_size need an epoch each")
+        return self
 
 
 class JoinedParams(Block):
@@ -233,19 +285,35 @@ class TrainParams(Block):
     weights: str  # none, hub, or a .safetensors or .pth file
     joined: tuple[JoinedParams, ...]  # further backbones in the same network
     fit: Literal["squash", "centre"]  # how a photo becomes a square: shape given up, or its middle
-    pooling: Literal["auto", "gem", "mean", "class_mean"]  # auto: gem of a feature map, class_mean of tokens
-    neck: Literal["none", "linear"]
+    pooling: Literal["auto"] | PoolingName  # auto: gem of a feature map, class_mean of tokens
+    neck: NeckName  # `cairn/networks/necks.py` says what each name is
     dimensions: Annotated[int, Field(ge=8, le=8192)] | None  # of the embedding; none: as many as pooling gives
-    loss: Literal["arcface", "subcenter", "softmax", "triplet"]
+    loss: Literal["none", "arcface", "subcenter", "softmax", "triplet"]  # none: no training
+    attention: AttentionParams | None  # a branch that says where the first backbone should look
     scratch: Schedule  # used where weights is none
     finetune: Schedule  # used where weights are given
     patience: Positive  # epochs without a better validation score before training stops
     workers: Count
+    mirrored: bool  # the embedding is the mean of those of the photo and of its mirror image; training sees one
+
+    @model_validator(mode="after")
+    def _together(self) -> TrainParams:
+        if self.loss == "triplet" and self.schedule.class_weight != "none":
+            raise ValueError("class_weight: the triplet loss has no weight for a photo; use none")
+        if "flatten" in self.pooling and self.schedule.progressive_sizes:
+            raise ValueError(f"progressive_sizes: pooling {self.pooling} takes one size only; use gem or mean")
+        return self
 
     @property
     def schedule(self) -> Schedule:
         """The one in use."""
         return self.scratch if self.weights == "none" else self.finetune
+
+    @model_validator(mode="after")
+    def _mixed_logits(self) -> TrainParams:
+        if self.attention is not None and self.attention.loss == "mixed" and self.loss != "softmax":
+            raise ValueError(f"attention.loss = mixed mixes logits, which loss = {self.loss} has not; use softmax")
+        return self
 
 
 class EmbedParams(Block):
@@ -270,6 +338,8 @@ class EvaluateParams(Block):
     rerank: tuple[Step, ...]  # steps in order, one of which answers; `cairn/retrieval/rerankers/` says what they do
     target_precision: Share  # the threshold of an answer is chosen for this on the validation side
     calibration: Literal["platt", "isotonic"]  # of scores into probabilities, on the validation side
+    at_most: tuple[Positive, ...]  # asked again with at most so many index photos a landmark
+    draws: Positive  # of those photos, for a mean
 
     @model_validator(mode="after")
     def _answers(self) -> EvaluateParams:

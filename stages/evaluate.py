@@ -1,13 +1,15 @@
 """evaluate: ask the index about every test query and measure the answers.
 
-Writes the figures (GAP, accuracy, recall, mAP, coverage), the same without distractors, per landmark and by class size,
-and beside them those of the baseline: the untrained network with plain nearest neighbours. The answer's threshold, the
-calibration of its score and what re-rankers learn come from the validation side. Makes build/evaluation/
-(predictions.parquet, answer.json, context/) and build/pictures/evaluate/.
+Writes the figures (GAP, accuracy, recall, mAP, coverage), the same without distractors, on the validation side, with
+few index photos a landmark, per landmark and by class size, and those of the baseline: the untrained network with plain
+nearest neighbours. The answer's threshold, the calibration of its score and what re-rankers learn come from the
+validation side. Where a step cannot be served, the server gets a rule without it, whose figures are told too. Makes
+build/evaluation/ (predictions.parquet, answer.json, context/) and build/pictures/evaluate/.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,21 +17,25 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from cairn.embedding import read_embeddings
-from cairn.evaluation import calibration_figures, report
+from cairn.evaluation import calibration_figures, figures, report
 from cairn.files import write_json, write_table, written_aside
+from cairn.local_photos import local_steps, with_features
 from cairn.manifest import as_image_id, read_landmarks
 from cairn.metrics.calibration import reliability
 from cairn.metrics.coverage import Curve, precision_coverage
+from cairn.params import Params
 from cairn.pictures.answers import counts, draw_answers
 from cairn.pictures.class_sizes import class_sizes
+from cairn.pictures.matches import draw_matches
 from cairn.pictures.photos import open_photos
 from cairn.pictures.reliability import reliability_diagram
-from cairn.queries import Asked, ask, baseline, in_index
+from cairn.queries import Asked, Embedded, Gallery, ask, at_most, baseline, by_training, in_gallery
 from cairn.retrieval.answer import ANSWER_FILE
 from cairn.retrieval.context import CONTEXT_FOLDER, save_context
 from cairn.retrieval.index import PhotoIndex
-from cairn.retrieval.rerankers.classifier import CLASSIFIER_FILE, CosineClassifier
-from cairn.sides import DATABASE, image_numbers, read_sides
+from cairn.retrieval.rerankers.base import Context
+from cairn.retrieval.rerankers.classifier import CLASSIFIER_FILE, open_classifier
+from cairn.sides import DATABASE, Sides, image_numbers, read_sides
 from cairn.stage import (
     CLEAN,
     EVALUATION,
@@ -54,34 +60,61 @@ def evaluate(job: Job) -> Report:
     params, clean = job.params.evaluate, job.params.clean
     sides = read_sides()
     shards = sides.images["shard"].to_pylist()
-    vectors = read_embeddings(TRAINED, shards)
-    classifier = CosineClassifier.open(MODEL / CLASSIFIER_FILE) if (MODEL / CLASSIFIER_FILE).exists() else None
-    asked = ask(sides, vectors, PhotoIndex.open(INDEX), params.rerank, job.params, classifier)
+    photos = Embedded(sides, read_embeddings(TRAINED, shards))
+    given = Context(classifier=open_classifier(MODEL / CLASSIFIER_FILE) if (MODEL / CLASSIFIER_FILE).exists() else None)
+    given = with_features(given, sides, params.rerank, job.params)
+    gallery = Gallery(PhotoIndex.open(INDEX), sides.rows(*DATABASE))
+    asked = ask(photos, gallery, params.rerank, job.params, given)
+    served = asked_as_served(photos, gallery, asked, job.params, given)
     rule, test = asked.rule, asked.test
     probabilities = probabilities_of(asked)
     landmarks = read_landmarks(CLEAN)
     names = dict(zip(landmarks["landmark_id"].to_pylist(), landmarks["name"].to_pylist(), strict=True))
-    content = report(test, in_index(sides, test), rule, names)
+    relevant = in_gallery(sides, gallery.rows, test)
+    content = {
+        **report(test, relevant, rule, names),
+        **by_training(sides, test),
+        "validation": validation_figures(sides, gallery, asked),
+        "at_most": at_most(photos, params.rerank, job.params, replace(given, watch=None)),
+    }
+    if served is not asked:
+        content["served"] = figures(served.test, relevant, served.rule.threshold)
     if probabilities is not None:
         content["calibration"] = calibration_figures(probabilities, test.right)
     if job.params.embed.baseline:
-        content["baseline"] = baseline(sides, read_embeddings(UNTRAINED, shards), job.params)
+        content["baseline"] = baseline(Embedded(sides, read_embeddings(UNTRAINED, shards)), job.params)
     curve = precision_coverage(test.scores, test.right, test.landmark_queries)
-    database = sides.rows(*DATABASE)
     with written_aside(EVALUATION) as folder:
         folder.mkdir()
-        write_outs(folder, asked, probabilities)
-        numbers = image_numbers(sides.images)[database]
-        save_context(folder / CONTEXT_FOLDER, rule.steps, asked.context, numbers, vectors[database])
+        write_predictions(folder, asked, probabilities)
+        write_json(folder / ANSWER_FILE, served.rule.model_dump())
+        numbers = image_numbers(sides.images)[gallery.rows]
+        save_context(folder / CONTEXT_FOLDER, served.rule.steps, served.context, numbers, photos.vectors[gallery.rows])
     write_curve(curve)
     with written_aside(PICTURES / "evaluate") as folder:
         class_sizes(counts(sides.landmark_ids), folder / "class_sizes.png", "Photos per landmark after cleaning")
         with open_photos(CLEAN, sides.images, clean.short_side, clean.max_megapixels) as read:
             draw_answers(test, curve, rule, names, read, folder, params.target_precision)
+            for step in local_steps(rule.steps)[:1]:
+                draw_matches(test, step, asked.context, names, read, folder / "matches.png")
         if probabilities is not None:
             reliability_diagram(reliability(probabilities, test.right), folder / "reliability.png", "Reliability")
     pictures = sorted((PICTURES / "evaluate").iterdir())
     return Report(content, pictures=pictures, datasets={"predictions": EVALUATION / "predictions.parquet"})
+
+
+def asked_as_served(photos: Embedded, gallery: Gallery, asked: Asked, params: Params, given: Context) -> Asked:
+    """Asked again without the steps that the server cannot run, if there are any."""
+    steps = tuple(step for step in asked.rule.steps if step.served)
+    return asked if steps == asked.rule.steps else ask(photos, gallery, steps, params, given)
+
+
+def validation_figures(sides: Sides, gallery: Gallery, asked: Asked) -> dict[str, float | int]:
+    """What ablations are chosen by; a re-ranker that learns answers these photos out of fold."""
+    judged = asked.validation
+    if judged.landmark_queries == 0:
+        return {}
+    return figures(judged, in_gallery(sides, gallery.rows, judged), asked.rule.threshold)
 
 
 def probabilities_of(asked: Asked) -> NDArray[np.float64] | None:
@@ -90,19 +123,18 @@ def probabilities_of(asked: Asked) -> NDArray[np.float64] | None:
     return None if calibration is None else calibration.probability(asked.test.scores)
 
 
-def write_outs(folder: Path, asked: Asked, probabilities: NDArray[np.float64] | None) -> None:
-    test, rule = asked.test, asked.rule
+def write_predictions(folder: Path, asked: Asked, probabilities: NDArray[np.float64] | None) -> None:
+    test = asked.test
     columns = {
         "image_id": [as_image_id(i) for i in test.image_ids.tolist()],
         "true_landmark_id": test.true,
         "landmark_id": test.landmark_ids,
         "score": test.scores,
         "probability": pa.nulls(len(test.scores), pa.float64()) if probabilities is None else probabilities,
-        "answered": test.scores >= rule.threshold,
+        "answered": test.scores >= asked.rule.threshold,
         "nearest": [as_image_id(i) for i in test.found.image_ids[:, 0].tolist()],
     }
     write_table(folder / "predictions.parquet", pa.table(columns).sort_by("image_id"))
-    write_json(folder / ANSWER_FILE, rule.model_dump())
 
 
 def write_curve(curve: Curve) -> None:

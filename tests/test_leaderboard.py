@@ -13,9 +13,12 @@ import mlflow
 import pytest
 
 from cairn.client.main import main
-from cairn.leaderboard import CLOSING, OPENING, Logged, row_and_seed, rows_of
+from cairn.leaderboard import Logged, marks, row_and_seed, rows_of
 from cairn.tracking import StageLog, stage_run
 
+OPENING, CLOSING = marks("leaderboard")
+
+FEW_TITLE = "accuracy with at most 5 index photos a landmark"
 TABLE = """\
 | experiment | GAP | accuracy | coverage at 95 % precision | training minutes | seeds |
 | --- | --- | --- | --- | --- | --- |
@@ -40,6 +43,7 @@ def train(lineage: str, minutes: float, seed: int = 1, restored: bool = False) -
 
 def evaluate(gap: float, accuracy: float, coverage: float, seed: int = 1, restored: bool = False) -> None:
     figures = {"gap": gap, "accuracy": accuracy, "coverage_at_precision_95": coverage, "baseline.gap": 0.1}
+    figures |= {"validation.gap": 0.5, "validation.at_most.5.accuracy": 0.25}
     log_run("evaluate", "an evaluation", seed, figures, 0.1, restored)
 
 
@@ -113,12 +117,21 @@ def test_json_sorted_by_another_figure(database: Path, capsys: pytest.CaptureFix
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [row["experiment"] for row in rows] == ["restored", "arcface", "vit-s14", "workspace"]
     arcface = rows[1]
-    assert list(arcface) == ["experiment", "gap", "accuracy", "coverage", "minutes", "seeds"]
+    assert list(arcface)[:4] == ["experiment", "gap", "accuracy", "coverage"]
+    assert list(arcface)[-2:] == ["minutes", "seeds"]
+    assert arcface["few_1"] is None
     assert arcface["gap"] == {"mean": pytest.approx(0.949), "spread": pytest.approx(0.003)}
     assert arcface["minutes"] == {"mean": pytest.approx(8.5), "spread": pytest.approx(0.5**0.5)}
     assert arcface["seeds"] == 3
     assert rows[0]["gap"] == {"mean": 0.9, "spread": None}
     assert rows[3]["minutes"] is None
+
+
+def test_some_rows_of_the_other_side(database: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["leaderboard", "--side", "validation", "--rows", "arc*", "vit-s14"]) == 0
+    table = capsys.readouterr().out.splitlines()
+    assert table[0] == f"| experiment | GAP | {FEW_TITLE} | training minutes | seeds |"
+    assert table[2:] == ["| arcface | .500 ± .000 | .250 ± .000 | 8.5 ± 0.7 | 3 |", "| vit-s14 | .500 | .250 | – | 1 |"]
 
 
 def test_the_table_is_put_between_the_markers(database: Path, tmp_path: Path) -> None:
@@ -127,6 +140,9 @@ def test_the_table_is_put_between_the_markers(database: Path, tmp_path: Path) ->
     for _ in range(2):
         assert main(["leaderboard", "--into", str(page)]) == 0
         assert page.read_text() == f"# Before\n\n{OPENING}\n\n{TABLE}\n\n{CLOSING}\n\nafter\n"
+    page.write_text("<!-- seeds --><!-- /seeds -->")
+    assert main(["leaderboard", "--into", str(page), "--table", "seeds"]) == 0
+    assert page.read_text() == f"<!-- seeds -->\n\n{TABLE}\n\n<!-- /seeds -->"
 
 
 @pytest.mark.parametrize("text", ["", OPENING, f"{CLOSING}\n{OPENING}", f"{OPENING}{CLOSING}{OPENING}{CLOSING}"])

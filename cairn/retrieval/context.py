@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from cairn.retrieval.rerankers import Step
 from cairn.retrieval.rerankers.base import Context
-from cairn.retrieval.rerankers.classifier import CLASSIFIER_FILE, CosineClassifier
+from cairn.retrieval.rerankers.classifier import CLASSIFIER_FILE, SavedClassifier, open_classifier
+from cairn.retrieval.rerankers.prototypes import PROTOTYPES_FILE, Prototypes
 from cairn.retrieval.rerankers.similarity import VectorsById
 
 CONTEXT_FOLDER = "context"
@@ -29,8 +30,10 @@ def save_context(
     if any(step.looks_up_vectors for step in steps):
         np.save(folder / VECTOR_IDS_FILE, ids)
         np.save(folder / VECTORS_FILE, vectors)
-    if isinstance(context.classifier, CosineClassifier) and any(step.asks_classifier for step in steps):
+    if isinstance(context.classifier, SavedClassifier) and any(step.asks_classifier for step in steps):
         context.classifier.save(folder / CLASSIFIER_FILE)
+    if context.prototypes is not None and any(step.asks_prototypes for step in steps):
+        context.prototypes.save(folder / PROTOTYPES_FILE)
     if context.boosted_model is not None:
         (folder / BOOSTED_FILE).write_text(context.boosted_model)
 
@@ -38,12 +41,13 @@ def save_context(
 def open_context(folder: Path) -> Context:
     """What `save_context` wrote; vectors of index photos stay on disk until they are looked up."""
     distractors, vectors, boosted = (folder / name for name in (DISTRACTORS_FILE, VECTORS_FILE, BOOSTED_FILE))
-    classifier, by_id = folder / CLASSIFIER_FILE, None
+    classifier, prototypes, by_id = folder / CLASSIFIER_FILE, folder / PROTOTYPES_FILE, None
     if vectors.exists():
         by_id = VectorsById(np.load(folder / VECTOR_IDS_FILE), np.load(vectors, mmap_mode="r"))
     return Context(
         vectors=by_id,
         distractors=np.load(distractors) if distractors.exists() else None,
-        classifier=CosineClassifier.open(classifier) if classifier.exists() else None,
+        classifier=open_classifier(classifier) if classifier.exists() else None,
+        prototypes=Prototypes.open(prototypes) if prototypes.exists() else None,
         boosted_model=boosted.read_text() if boosted.exists() else None,
     )

@@ -26,7 +26,7 @@ class Result:
 
     queries: unit vectors, float32 [queries, dimensions]
     neighbours: image ids, landmark ids and falling scores, [queries, k], k at least 1
-    query_ids: int64 [queries], what the context's `query_photo` is asked for: image ids offline, positions when served
+    query_ids: int64 [queries], what the context's `features` are asked for: image ids offline, positions when served
     answers: the best landmark of each query and its score, before any threshold; none until a re-ranker answers
     """
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from cairn.retrieval.local.features import Features
+from cairn.retrieval.rerankers.prototypes import Prototypes
 from cairn.retrieval.result import Result
 
 Changes = Literal["neighbours", "answers", "scores"]
@@ -41,6 +43,16 @@ class StepParams(BaseModel, ABC):
         """Whether it asks the context for the classifier."""
         return False
 
+    @property
+    def asks_prototypes(self) -> bool:
+        """Whether it asks the context for prototypes."""
+        return False
+
+    @property
+    def served(self) -> bool:
+        """Whether the server can run it; where not, `evaluate` fits a second rule for the server, without it."""
+        return True
+
 
 class Reranker(Protocol):
     """One step of a chain."""
@@ -68,16 +80,18 @@ class Context:
     distractors: unit vectors float32 [n, dimensions] of photos that show no landmark, **of the train side only**: the
         published triplet system took them from the test set, which leaks
     classifier: the network's head
-    photo: an index photo's id -> grey uint8 [height, width]
-    query_photo: a query's id in the result -> grey uint8 [height, width]
+    prototypes: a vector for each landmark of the index
+    features: of each step that compares photos, by its params: an index photo's or a query's id -> its local features
+    watch: rows of long work and what is being done -> the same rows, while somebody is told how far it has come
     boosted_model: the learned re-ranker, as LightGBM's text
     """
 
     vectors: Callable[[NDArray[np.int64]], NDArray[np.float32]] | None = None
     distractors: NDArray[np.float32] | None = None
     classifier: Classifier | None = None
-    photo: Callable[[int], NDArray[np.uint8]] | None = None
-    query_photo: Callable[[int], NDArray[np.uint8]] | None = None
+    prototypes: Prototypes | None = None
+    features: Mapping[StepParams, Callable[[int], Features]] = field(default_factory=dict)
+    watch: Callable[[Sequence[int], str], Iterable[int]] | None = None
     boosted_model: str | None = None
 
 

@@ -1,4 +1,4 @@
-"""Neighbours vote for their landmarks, by powers of their scores; the network's classifier may have its say too."""
+"""Neighbours vote for their landmarks, by powers of their scores; prototypes and the classifier may have their say."""
 
 from __future__ import annotations
 
@@ -11,13 +11,18 @@ from pydantic import Field, model_validator
 
 from cairn.retrieval.neighbours import NONE
 from cairn.retrieval.rerankers.base import Changes, Classifier, Context, Reranker, StepParams, needed
+from cairn.retrieval.rerankers.prototypes import Prototypes
 from cairn.retrieval.result import Result
 
-QUERIES = 1024  # looked at together
+QUERIES = 256  # looked at together
 
 
 class KnnVoteParams(StepParams):
     """The landmark with the largest sum of clip(score, 0)^power over the first `top` neighbours wins.
+
+    With `prototype_weight` w > 0 each landmark among all neighbours, not the first `top` alone, gets w times the power
+    of its prototype's cosine on top (`cairn.retrieval.rerankers.prototypes`). Where a landmark has few photos, or they
+    look away from what the query shows, its prototype still stands for it.
 
     With `head_power` h > 0 each landmark's sum is multiplied by p^h, p being the classifier's probability of it (GLDv2
     recognition 2020, third place: top 5, power 8, h 12). top 1 with power 1 is the nearest neighbour.
@@ -31,6 +36,7 @@ class KnnVoteParams(StepParams):
     top: Annotated[int, Field(ge=1, le=100)] = 5
     power: Annotated[float, Field(gt=0, le=64)] = 8.0
     clip: bool = True  # off: scores under 0 count against their landmark, as in a sum of penalised scores; power 1 only
+    prototype_weight: Annotated[float, Field(ge=0, le=1000)] = 0.0  # 0: no prototypes
     head_power: Annotated[float, Field(ge=0, le=64)] = 0.0  # 0: no classifier
     unknown_probability: Annotated[float, Field(gt=0, le=1)] = 0.5
 
@@ -44,19 +50,27 @@ class KnnVoteParams(StepParams):
         """If it has a say."""
         return self.head_power > 0
 
+    @property
+    def asks_prototypes(self) -> bool:
+        """If they have a say."""
+        return self.prototype_weight > 0
+
     @model_validator(mode="after")
     def _signed_only_alone(self) -> KnnVoteParams:
-        if not self.clip and (self.power != 1 or self.head_power > 0):
-            raise ValueError("clip: false needs power 1 and head_power 0; a negative score has no other power")
+        if not self.clip and (self.power != 1 or self.head_power > 0 or self.prototype_weight > 0):
+            raise ValueError(
+                "clip: false needs power 1, head_power 0 and prototype_weight 0; a negative score has no other power"
+            )
         return self
 
 
 @dataclass(frozen=True)
 class KnnVote:
-    """A vote with its classifier, if it has one."""
+    """A vote with its classifier and prototypes, if it has them."""
 
     params: KnnVoteParams
     classifier: Classifier | None
+    prototypes: Prototypes | None
 
     def process(self, result: Result) -> Result:
         """Adds answers; of equal landmarks the one met first.
@@ -64,20 +78,24 @@ class KnnVote:
         The score is the sum S without a classifier, and (S p^h)^(1 / (1 + h)) with one: the published product's order,
         in numbers that float32 and a threshold of six places can hold (p^12 of a weak answer is under 1e-12).
         """
-        labels = result.neighbours.landmark_ids[:, : self.params.top]
+        candidates = self.params.top if self.prototypes is None else result.neighbours.scores.shape[1]
+        labels = result.neighbours.landmark_ids[:, :candidates]
         best = np.empty(len(result), dtype=np.int64)
         scores = np.empty(len(result))
         for start in range(0, len(result), QUERIES):
             part = slice(start, start + QUERIES)
-            sums = self._scores(labels[part], result.neighbours.scores[part, : self.params.top], result.queries[part])
+            sums = self._scores(labels[part], result.neighbours.scores[part, :candidates], result.queries[part])
             best[part], scores[part] = sums.argmax(axis=1), sums.max(axis=1)
         return result.answered(np.take_along_axis(labels, best[:, None], 1)[:, 0], scores)
 
     def _scores(
         self, labels: NDArray[np.int64], scores: NDArray[np.float32], queries: NDArray[np.float32]
     ) -> NDArray[np.float64]:
-        """Each neighbour's landmark's score [queries, top], -inf where there is no neighbour."""
-        sums = vote_sums(labels, scores, self.params.power, self.params.clip)
+        """The score of each candidate, a neighbour's landmark, [queries, candidates]; -inf where there is none."""
+        sums = vote_sums(labels, scores, self.params.power, self.params.clip, self.params.top)
+        if self.prototypes is not None:
+            cosines = self.prototypes.cosines(queries, labels).astype(np.float64)
+            sums = sums + self.params.prototype_weight * np.clip(cosines, 0, None) ** self.params.power
         if self.classifier is not None:
             h = self.params.head_power
             sums = sums ** (1 / (1 + h)) * self._probabilities(self.classifier, labels, queries) ** (h / (1 + h))
@@ -86,7 +104,7 @@ class KnnVote:
     def _probabilities(
         self, classifier: Classifier, labels: NDArray[np.int64], queries: NDArray[np.float32]
     ) -> NDArray[np.float64]:
-        """The classifier's probability of each label [queries, top]."""
+        """The classifier's probability of each label [queries, candidates]."""
         known = classifier.landmark_ids
         at = np.searchsorted(known, labels).clip(0, len(known) - 1)
         probabilities = np.take_along_axis(classifier(queries), at, 1).astype(np.float64)
@@ -94,19 +112,25 @@ class KnnVote:
 
 
 def vote_sums(
-    labels: NDArray[np.int64], scores: NDArray[np.float32], power: float, clip: bool = True
+    labels: NDArray[np.int64], scores: NDArray[np.float32], power: float, clip: bool = True, top: int | None = None
 ) -> NDArray[np.float64]:
     """For each neighbour the sum of clip(score, 0)^power over neighbours of its landmark, both [queries, n].
 
-    Without `clip`, the sum of scores as they are. Where there is no neighbour the sum is 0.
+    Only the first `top` vote, where it is given. Without `clip`, the sum of scores as they are. Where there is no
+    neighbour the sum is 0.
     """
-    weights = np.where(labels == NONE, 0, scores.astype(np.float64))
+    voters = labels[:, :top]
+    weights = np.where(voters == NONE, 0, scores[:, :top].astype(np.float64))
     if clip:
         weights = np.clip(weights, 0, None) ** power
-    return np.asarray(((labels[:, :, None] == labels[:, None, :]) * weights[:, None, :]).sum(axis=2))
+    return np.asarray(((labels[:, :, None] == voters[:, None, :]) * weights[:, None, :]).sum(axis=2))
 
 
 def build(params: KnnVoteParams, context: Context) -> Reranker:
-    """Raises RerankError if head_power asks for a classifier and there is none."""
-    wanted = params.head_power > 0
-    return KnnVote(params, needed(context.classifier, "knn_vote with head_power", "a classifier") if wanted else None)
+    """Raises RerankError if a weight asks for a classifier or prototypes and there are none."""
+    classifier, prototypes = None, None
+    if params.asks_classifier:
+        classifier = needed(context.classifier, "knn_vote with head_power", "a classifier")
+    if params.asks_prototypes:
+        prototypes = needed(context.prototypes, "knn_vote with prototype_weight", "prototypes")
+    return KnnVote(params, classifier, prototypes)

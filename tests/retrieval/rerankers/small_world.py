@@ -23,6 +23,7 @@ class World(NamedTuple):
     context: Context
     ids: NDArray[np.int64]  # of index photos
     vectors: NDArray[np.float32]  # of index photos
+    landmark_ids: NDArray[np.int64]  # of index photos
 
 
 def unit(vectors: np.ndarray) -> NDArray[np.float32]:
@@ -46,4 +47,6 @@ def make_world(seed: int, queries: int = 40, spread: float = 0.3) -> World:
         distractors=unit(rng.normal(size=(30, DIMENSIONS))),
         classifier=CosineClassifier(2 * np.arange(LANDMARKS - 2), centres[:-2, None], 8.0),
     )
-    return World(searched(seen, index.search(seen, 20)), np.where(nothing, NONE, 2 * shown), context, ids, vectors)
+    return World(
+        searched(seen, index.search(seen, 20)), np.where(nothing, NONE, 2 * shown), context, ids, vectors, 2 * labels
+    )

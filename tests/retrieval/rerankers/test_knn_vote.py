@@ -13,6 +13,7 @@ from cairn.retrieval.neighbours import NONE, Neighbours
 from cairn.retrieval.rerankers import knn_vote
 from cairn.retrieval.rerankers.base import Context, RerankError
 from cairn.retrieval.rerankers.knn_vote import KnnVoteParams, build
+from cairn.retrieval.rerankers.prototypes import Prototypes
 from cairn.retrieval.result import Result, searched
 
 
@@ -89,6 +90,19 @@ def test_a_landmark_that_the_classifier_does_not_know_wins_only_where_it_is_unsu
     assert got.landmark_ids.tolist() == [wins]
 
 
+def test_a_prototype_speaks_for_a_landmark_behind_the_first() -> None:
+    """The query is the first axis; landmark 5 is only third, but its prototype is the query itself."""
+    vectors = np.array([[0.6, 0.8, 0], [1, 0, 0]], dtype=np.float32)
+    prototypes = Prototypes(np.array([4, 5]), vectors)
+    result = one([4, 4, 5], [0.8, 0.7, 0.5])
+    got = build(KnnVoteParams(top=2, power=2, prototype_weight=3), Context(prototypes=prototypes)).process(result)
+    assert got.decided.landmark_ids.tolist() == [5]
+    assert got.decided.scores[0] == pytest.approx(3 * 1.0**2)
+    got = build(KnnVoteParams(top=2, power=2, prototype_weight=1), Context(prototypes=prototypes)).process(result)
+    assert got.decided.landmark_ids.tolist() == [4]
+    assert got.decided.scores[0] == pytest.approx(0.8**2 + 0.7**2 + 0.6**2)
+
+
 def test_the_product_in_plain_loops(world: World) -> None:
     params = KnnVoteParams(top=7, power=8, head_power=12, unknown_probability=0.3)
     got = build(params, world.context).process(world.result).decided
@@ -120,5 +134,7 @@ def test_blocks_make_no_difference(world: World, monkeypatch: pytest.MonkeyPatch
 def test_refusals() -> None:
     with pytest.raises(RerankError, match="head_power needs a classifier"):
         build(KnnVoteParams(head_power=1), Context())
+    with pytest.raises(RerankError, match="prototype_weight needs prototypes"):
+        build(KnnVoteParams(prototype_weight=1), Context())
     with pytest.raises(ValidationError, match="needs power 1"):
         KnnVoteParams(clip=False)

@@ -1,0 +1,113 @@
+"""Asking an index about a side's queries, on a made world of unit vectors: eight landmarks, two never trained on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from cairn.params import Params, load_params
+from cairn.queries import NEAREST, Embedded, ask, at_most, baseline, by_training, drawn, flat, in_gallery
+from cairn.retrieval.neighbours import NONE
+from cairn.retrieval.rerankers.base import Context
+from cairn.retrieval.rerankers.knn_vote import KnnVoteParams
+from cairn.sides import DATABASE, Sides
+
+ROOT = Path(__file__).parents[1]
+LANDMARKS, UNSEEN = 8, (6, 7)
+# Photos a landmark on each side; landmarks never trained on have theirs on index and test.
+SEEN_SIDES = ["train"] * 12 + ["validation"] * 4 + ["index"] * 3 + ["test"] * 6
+UNSEEN_SIDES = ["index"] * 15 + ["test"] * 6
+OTHERS = ["train"] * 20 + ["validation"] * 10 + ["test"] * 15
+
+
+@pytest.fixture(scope="module")
+def photos() -> Embedded:
+    rng = np.random.default_rng(4)
+    centres = rng.normal(size=(LANDMARKS, 16))
+    side, shown, vectors = [], [], []
+    for landmark in range(LANDMARKS):
+        here = UNSEEN_SIDES if landmark in UNSEEN else SEEN_SIDES
+        side += here
+        shown += [landmark] * len(here)
+        vectors.append(centres[landmark] + 1.3 * rng.normal(size=(len(here), 16)))
+    side += OTHERS
+    shown += [NONE] * len(OTHERS)
+    vectors.append(rng.normal(size=(len(OTHERS), 16)))
+    units = np.concatenate(vectors)
+    units /= np.linalg.norm(units, axis=1, keepdims=True)
+    images = pa.table({"image_id": [f"{number:016x}" for number in range(len(side))]})
+    return Embedded(Sides(images, np.array(side), np.array(shown)), units.astype(np.float32))
+
+
+@pytest.fixture(scope="module")
+def params() -> Params:
+    read = load_params(ROOT / "params.yaml")
+    return read.model_copy(update={"evaluate": read.evaluate.model_copy(update={"at_most": (1, 100), "draws": 3})})
+
+
+def test_a_draw_has_so_many_of_each_landmark_and_no_more(photos: Embedded) -> None:
+    every = photos.sides.rows(*DATABASE)
+    rows = drawn(photos.sides, 5, (1, 5, 0))
+    assert np.isin(rows, every).all()
+    assert (np.diff(rows) > 0).all()
+    assert np.bincount(photos.sides.landmark_ids[rows]).tolist() == [5] * LANDMARKS
+    assert np.array_equal(rows, drawn(photos.sides, 5, (1, 5, 0)))
+    assert not np.array_equal(rows, drawn(photos.sides, 5, (1, 5, 1)))
+    assert np.array_equal(drawn(photos.sides, 100, (1, 5, 1)), every)
+
+
+def test_every_photo_is_drawn_as_often_as_another(photos: Embedded) -> None:
+    """Of 15 photos each draw takes 5: in 600 draws each comes 200 times, with a deviation of 11.5."""
+    times = np.bincount(np.concatenate([drawn(photos.sides, 5, (seed,)) for seed in range(600)]))
+    assert times[photos.sides.rows(*DATABASE)].min() > 200 - 5 * 11.5
+    assert times[photos.sides.rows(*DATABASE)].max() < 200 + 5 * 11.5
+
+
+def test_fewer_photos_are_the_mean_over_draws(photos: Embedded, params: Params) -> None:
+    got = at_most(photos, (NEAREST,), params, Context())
+    sides, vectors = photos.sides, photos.vectors
+    queries = sides.rows("test")
+    shares, unseen = [], []
+    for draw in range(3):
+        rows = drawn(sides, 1, (params.seed, 1, draw))
+        nearest = sides.landmark_ids[rows[(vectors[queries] @ vectors[rows].T).argmax(axis=1)]]
+        right = nearest == sides.landmark_ids[queries]
+        shares.append(right.mean())
+        unseen.append(right[np.isin(sides.landmark_ids[queries], UNSEEN)].mean())
+    assert got["1"]["accuracy"] == pytest.approx(np.mean(shares))
+    assert got["1"]["accuracy_of_unseen_landmarks"] == pytest.approx(np.mean(unseen))
+    assert 0 < got["1"]["accuracy"] < got["100"]["accuracy"] < 1
+    assert got["100"]["accuracy"] == pytest.approx(baseline(photos, params)["accuracy"])
+
+
+def test_trained_and_unseen_landmarks_make_up_the_whole(photos: Embedded, params: Params) -> None:
+    asked = ask(photos, flat(photos, photos.sides.rows(*DATABASE)), (NEAREST,), params, Context())
+    parts = by_training(photos.sides, asked.test)
+    whole = asked.test.right.sum() / asked.test.landmark_queries
+    shares = [parts[f"accuracy_of_{kind}_landmarks"] for kind in ("trained", "unseen")]
+    assert np.average(shares, weights=[6 * (LANDMARKS - 2), 6 * 2]) == pytest.approx(whole)
+    seen = asked.test.only(~np.isin(asked.test.true, UNSEEN))
+    assert by_training(photos.sides, seen) == {}
+    assert set(in_gallery(photos.sides, photos.sides.rows(*DATABASE), asked.test).tolist()) == {15, 0}
+
+
+def test_the_context_knows_the_train_sides_distractors_and_no_others(photos: Embedded, params: Params) -> None:
+    asked = ask(photos, flat(photos, photos.sides.rows(*DATABASE)), (NEAREST,), params, Context())
+    rows = photos.sides.rows("train", landmarks=False, distractors=True)
+    assert len(rows) == 20
+    assert asked.context.distractors is not None
+    assert np.array_equal(asked.context.distractors, photos.vectors[rows])
+
+
+def test_prototypes_stand_for_landmarks_that_the_index_knows(photos: Embedded, params: Params) -> None:
+    """With a weight that outdoes all neighbours, the vote is the nearest class mean."""
+    gallery = flat(photos, photos.sides.rows(*DATABASE))
+    asked = ask(photos, gallery, (KnnVoteParams(top=1, power=1, prototype_weight=1000),), params, Context())
+    shown = photos.sides.landmark_ids[gallery.rows]
+    means = np.stack([photos.vectors[gallery.rows[shown == n]].mean(axis=0) for n in range(LANDMARKS)])
+    means /= np.linalg.norm(means, axis=1, keepdims=True)
+    queries = photos.vectors[photos.sides.rows("test", distractors=True)]
+    assert np.array_equal(asked.test.landmark_ids, (queries @ means.T).argmax(axis=1))
