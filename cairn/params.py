@@ -337,7 +337,8 @@ class EvaluateParams(Block):
     neighbours: Annotated[int, Field(ge=1, le=1000)]
     rerank: tuple[Step, ...]  # steps in order, one of which answers; `cairn/retrieval/rerankers/` says what they do
     target_precision: Share  # the threshold of an answer is chosen for this on the validation side
-    calibration: Literal["platt", "isotonic"]  # of scores into probabilities, on the validation side
+    # Of scores into probabilities, on the validation side; auto: the one that does better there, cross-validated.
+    calibration: Literal["auto", "platt", "isotonic"]
     at_most: tuple[Positive, ...]  # asked again with at most so many index photos a landmark
     draws: Positive  # of those photos, for a mean
 

@@ -13,7 +13,7 @@ from cairn.evaluation import FEW_FIGURES, MAP_DEPTH, Judged, figures, judge, thr
 from cairn.params import Params
 from cairn.progress import progress
 from cairn.retrieval.answer import AnswerRule, answered
-from cairn.retrieval.calibration import Calibration, fit
+from cairn.retrieval.calibration import Calibration, better, fit
 from cairn.retrieval.index import PhotoIndex, build_index
 from cairn.retrieval.neighbours import NONE
 from cairn.retrieval.rerankers import Step
@@ -99,7 +99,8 @@ def calibrated(validation: Judged, params: Params) -> Calibration | None:
     given = np.isfinite(validation.scores)
     if not given.any():
         return None
-    return fit(params.evaluate.calibration, validation.scores[given], validation.right[given])
+    scores, right, kind = validation.scores[given], validation.right[given], params.evaluate.calibration
+    return fit(better(scores, right) if kind == "auto" else kind, scores, right)
 
 
 def flat(photos: Embedded, rows: NDArray[np.int64]) -> Gallery:

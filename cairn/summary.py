@@ -40,6 +40,10 @@ def summary(fetch: Mapping[str, Any], clean: Mapping[str, Any], evaluate: Mappin
     lines = ["", f"{'':28}{'result':>10}" + (f"{'baseline':>10}" if baseline else "")]
     for title, key in FIGURES.items():
         lines.append(f"{title:28}{evaluate[key]:10.4f}" + (f"{baseline[key]:10.4f}" if baseline else ""))
+    for most, few in evaluate["at_most"].items():
+        plain = baseline["at_most"][most] if baseline else None
+        title = f"accuracy, {most} photo{'' if most == '1' else 's'} each"
+        lines.append(f"{title:28}{few['accuracy']:10.4f}" + (f"{plain['accuracy']:10.4f}" if plain else ""))
     lines += [
         "",
         f"asked                       {evaluate['queries']} landmark photos, {evaluate['distractors']} that show none",

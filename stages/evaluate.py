@@ -79,8 +79,8 @@ def evaluate(job: Job) -> Report:
     }
     if served is not asked:
         content["served"] = figures(served.test, relevant, served.rule.threshold)
-    if probabilities is not None:
-        content["calibration"] = calibration_figures(probabilities, test.right)
+    if rule.calibration is not None and probabilities is not None:
+        content["calibration"] = {"kind": rule.calibration.kind, **calibration_figures(probabilities, test.right)}
     if job.params.embed.baseline:
         content["baseline"] = baseline(Embedded(sides, read_embeddings(UNTRAINED, shards)), job.params)
     curve = precision_coverage(test.scores, test.right, test.landmark_queries)

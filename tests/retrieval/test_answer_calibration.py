@@ -14,17 +14,18 @@ from pydantic import ValidationError
 
 from cairn.metrics.calibration import expected_calibration_error
 from cairn.retrieval.calibration import (
+    KINDS,
     CalibrationError,
     Isotonic,
     Kind,
     Platt,
+    better,
     fit,
     read_calibration,
     threshold_for,
 )
 from cairn.serving.server import default_server_env
 
-KINDS: tuple[Kind, ...] = ("platt", "isotonic")
 few = settings(max_examples=40, deadline=None)  # the first of them imports scipy
 kinds = pytest.mark.parametrize("kind", KINDS)
 Rows = list[tuple[float, bool]]
@@ -253,3 +254,17 @@ def test_the_server_with_its_numpy_gives_the_same_probabilities() -> None:
         wanted = found.probability(np.linspace(-1, 1, 9, dtype=np.float32))
         assert [float.fromhex(p) for p in probabilities] == pytest.approx(wanted, rel=1e-12)
         assert float(threshold) == pytest.approx(threshold_for(found, 0.5))
+
+
+def test_the_better_kind_is_the_one_whose_shape_the_truth_has() -> None:
+    """A logistic truth is Platt's own; a step from .2 to .95 no logistic follows."""
+    rng = np.random.default_rng(0)
+    scores = rng.uniform(-1, 1, 4000)
+    logistic = 1 / (1 + np.exp(-3 * scores))
+    assert better(scores, rng.random(4000) < logistic) == "platt"
+    skewed = np.sort(scores) ** 9
+    assert better(skewed, rng.random(4000) < np.where(np.arange(4000) < 1000, 0.2, 0.95)) == "isotonic"
+
+
+def test_too_few_answers_to_tell_are_platts() -> None:
+    assert better(np.arange(9.0), np.arange(9) > 4) == "platt"
