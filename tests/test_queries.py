@@ -105,7 +105,9 @@ def test_the_context_knows_the_train_sides_distractors_and_no_others(photos: Emb
 def test_prototypes_stand_for_landmarks_that_the_index_knows(photos: Embedded, params: Params) -> None:
     """With a weight that outdoes all neighbours, the vote is the nearest class mean."""
     gallery = flat(photos, photos.sides.rows(*DATABASE))
-    asked = ask(photos, gallery, (KnnVoteParams(top=1, power=1, prototype_weight=1000),), params, Context())
+    asked = ask(
+        photos, gallery, (KnnVoteParams(top=1, power=1, prototype_weight=1000, prototype_within=1),), params, Context()
+    )
     shown = photos.sides.landmark_ids[gallery.rows]
     means = np.stack([photos.vectors[gallery.rows[shown == n]].mean(axis=0) for n in range(LANDMARKS)])
     means /= np.linalg.norm(means, axis=1, keepdims=True)

@@ -21,8 +21,8 @@ class KnnVoteParams(StepParams):
     """The landmark with the largest sum of clip(score, 0)^power over the first `top` neighbours wins.
 
     With `prototype_weight` w > 0 each landmark among all neighbours, not the first `top` alone, gets w times the power
-    of its prototype's cosine on top (`cairn.retrieval.rerankers.prototypes`). Where a landmark has few photos, or they
-    look away from what the query shows, its prototype still stands for it.
+    of its prototype's likeness on top (`cairn.retrieval.rerankers.prototypes`). Where a landmark has few photos, or
+    they look away from what the query shows, its prototype still stands for it.
 
     With `head_power` h > 0 each landmark's sum is multiplied by p^h, p being the classifier's probability of it (GLDv2
     recognition 2020, third place: top 5, power 8, h 12). top 1 with power 1 is the nearest neighbour.
@@ -37,6 +37,7 @@ class KnnVoteParams(StepParams):
     power: Annotated[float, Field(gt=0, le=64)] = 8.0
     clip: bool = True  # off: scores under 0 count against their landmark, as in a sum of penalised scores; power 1 only
     prototype_weight: Annotated[float, Field(ge=0, le=1000)] = 0.0  # 0: no prototypes
+    prototype_within: Annotated[float, Field(gt=0, le=1)] = 0.6  # mean cosine of photos of a landmark not trained on
     head_power: Annotated[float, Field(ge=0, le=64)] = 0.0  # 0: no classifier
     unknown_probability: Annotated[float, Field(gt=0, le=1)] = 0.5
 
@@ -94,8 +95,8 @@ class KnnVote:
         """The score of each candidate, a neighbour's landmark, [queries, candidates]; -inf where there is none."""
         sums = vote_sums(labels, scores, self.params.power, self.params.clip, self.params.top)
         if self.prototypes is not None:
-            cosines = self.prototypes.cosines(queries, labels).astype(np.float64)
-            sums = sums + self.params.prototype_weight * np.clip(cosines, 0, None) ** self.params.power
+            likeness = self.prototypes.likeness(queries, labels, self.params.prototype_within).astype(np.float64)
+            sums = sums + self.params.prototype_weight * np.clip(likeness, 0, None) ** self.params.power
         if self.classifier is not None:
             h = self.params.head_power
             sums = sums ** (1 / (1 + h)) * self._probabilities(self.classifier, labels, queries) ** (h / (1 + h))

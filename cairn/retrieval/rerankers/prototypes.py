@@ -23,13 +23,15 @@ class Prototypes:
 
     landmark_ids: int64 [landmarks], rising
     vectors: unit vectors, float32 [landmarks, dimensions]
+    photos: int64 [landmarks], how many photos each is the mean of; 0 for the classifier's own
     """
 
     landmark_ids: NDArray[np.int64]
     vectors: NDArray[np.float32]
+    photos: NDArray[np.int64]
 
     def __post_init__(self) -> None:
-        """Raises ValueError if ids do not rise, or vectors are not a float32 unit vector a landmark."""
+        """Raises ValueError if ids do not rise, vectors are no float32 unit vectors, or a count is missing or negative."""
         ids, vectors = self.landmark_ids, self.vectors
         if ids.ndim != 1 or (np.diff(ids) <= 0).any():
             raise ValueError("prototypes' landmark ids must rise")
@@ -37,30 +39,41 @@ class Prototypes:
             raise ValueError(f"prototypes need float32 vectors [{len(ids)}, d], not {vectors.dtype} {vectors.shape}")
         if not np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-3):
             raise ValueError("prototypes must be unit vectors")
+        if self.photos.shape != ids.shape or self.photos.dtype != np.int64 or (self.photos < 0).any():
+            raise ValueError(f"prototypes need a count of photos for each of {len(ids)} landmarks")
 
-    def cosines(self, queries: NDArray[np.float32], landmark_ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Of each query, unit vectors [n, dimensions], to the prototypes of its own landmarks, int64 [n, k].
+    def likeness(
+        self, queries: NDArray[np.float32], landmark_ids: NDArray[np.int64], within: float
+    ) -> NDArray[np.float32]:
+        """Cosine of each query, unit vectors [n, dimensions], to the prototypes of its own landmarks, int64 [n, k].
+
+        Photos of one landmark have a mean cosine s, `within`, of each other. The mean of m of them has the expected
+        square length s + (1 - s) / m, of which only s is the landmark's; made a unit vector it loses the more, the
+        fewer they are. So the cosine to such a mean is multiplied by sqrt(1 + (1 - s) / (s m)). With s 1 it is not.
 
         Float32 [n, k]; 0 where a landmark has no prototype.
         """
         asked, place = np.unique(landmark_ids, return_inverse=True)
         at = np.searchsorted(self.landmark_ids, asked).clip(0, len(self.landmark_ids) - 1)
         known = self.landmark_ids[at] == asked
-        cosines = np.where(known, queries @ self.vectors[at].T, np.float32(0))
+        photos = self.photos[at]
+        lost = np.where(photos > 0, (1 - within) / (within * np.maximum(photos, 1)), 0)
+        factors = np.where(known, np.sqrt(1 + lost), 0).astype(np.float32)
+        cosines = queries @ self.vectors[at].T * factors
         return np.take_along_axis(cosines, place.reshape(landmark_ids.shape), 1)
 
     def save(self, path: Path) -> None:
         """Write them; the same prototypes give the same bytes."""
-        np.savez(path, landmark_ids=self.landmark_ids, vectors=self.vectors)
+        np.savez(path, landmark_ids=self.landmark_ids, vectors=self.vectors, photos=self.photos)
 
     @classmethod
     def open(cls, path: Path) -> Prototypes:
         """What `save` wrote. Raises FileNotFoundError, or ValueError if it is something else."""
         with np.load(path, allow_pickle=False) as parts:
-            missing = {"landmark_ids", "vectors"} - set(parts.files)
+            missing = {"landmark_ids", "vectors", "photos"} - set(parts.files)
             if missing:
                 raise ValueError(f"{path}: no prototypes, {sorted(missing)} missing")
-            return cls(parts["landmark_ids"], parts["vectors"])
+            return cls(parts["landmark_ids"], parts["vectors"], parts["photos"])
 
 
 def prototypes_of(
@@ -70,12 +83,13 @@ def prototypes_of(
 
     Of several centres of a class, their mean.
     """
-    landmarks, place = np.unique(landmark_ids, return_inverse=True)
+    landmarks, place, photos = np.unique(landmark_ids, return_inverse=True, return_counts=True)
     sums = np.zeros((len(landmarks), vectors.shape[1]))
     np.add.at(sums, place, vectors)
     if classifier is not None:
         trained = np.isin(landmarks, classifier.landmark_ids)
         at = np.searchsorted(classifier.landmark_ids, landmarks[trained])
+        photos[trained] = 0
         sums[trained] = classifier.weights[at].sum(axis=1)
     lengths = np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
-    return Prototypes(landmarks, (sums / lengths).astype(np.float32))
+    return Prototypes(landmarks, (sums / lengths).astype(np.float32), photos.astype(np.int64))

@@ -93,7 +93,7 @@ def test_a_landmark_that_the_classifier_does_not_know_wins_only_where_it_is_unsu
 def test_a_prototype_speaks_for_a_landmark_behind_the_first() -> None:
     """The query is the first axis; landmark 5 is only third, but its prototype is the query itself."""
     vectors = np.array([[0.6, 0.8, 0], [1, 0, 0]], dtype=np.float32)
-    prototypes = Prototypes(np.array([4, 5]), vectors)
+    prototypes = Prototypes(np.array([4, 5]), vectors, np.array([0, 0]))
     result = one([4, 4, 5], [0.8, 0.7, 0.5])
     got = build(KnnVoteParams(top=2, power=2, prototype_weight=3), Context(prototypes=prototypes)).process(result)
     assert got.decided.landmark_ids.tolist() == [5]

@@ -18,6 +18,7 @@ ROOT_HALF = np.float32(np.sqrt(0.5))
 def test_means_of_photos() -> None:
     got = prototypes_of(VECTORS, SHOWN, None)
     assert got.landmark_ids.tolist() == [3, 7, 9]
+    assert got.photos.tolist() == [1, 2, 1]
     np.testing.assert_allclose(got.vectors, [[0, 0, 1], [ROOT_HALF, ROOT_HALF, 0], [0.6, 0.8, 0]], atol=1e-6)
 
 
@@ -26,22 +27,39 @@ def test_a_trained_landmark_has_the_classifiers_centre() -> None:
     weights = np.array([[[0, 1, 0], [0, 1, 0]], [[1, 0, 0], [0, 0, 1]]], dtype=np.float32)
     got = prototypes_of(VECTORS, SHOWN, CosineClassifier(np.array([5, 7]), weights, 30.0))
     np.testing.assert_allclose(got.vectors, [[0, 0, 1], [ROOT_HALF, 0, ROOT_HALF], [0.6, 0.8, 0]], atol=1e-6)
+    assert got.photos.tolist() == [1, 0, 1]
 
 
-def test_cosines_are_to_each_querys_own_landmarks(tmp_path: Path) -> None:
+def test_likeness_is_to_each_querys_own_landmarks(tmp_path: Path) -> None:
     made = prototypes_of(VECTORS, SHOWN, None)
     made.save(tmp_path / "prototypes.npz")
     found = Prototypes.open(tmp_path / "prototypes.npz")
     asked = np.array([[9, 3, 8], [7, -1, 3]])
-    got = found.cosines(VECTORS[:2], asked)
+    got = found.likeness(VECTORS[:2], asked, within=1.0)
     np.testing.assert_allclose(got, [[0.6, 0, 0], [ROOT_HALF, 0, 0]], atol=1e-6)
+
+
+def test_a_mean_of_few_gets_back_what_averaging_took() -> None:
+    """Photos are a landmark's direction and as much of their own again: cosine .5. The likeness of a query to the mean
+    of any number of them is, in the mean, that to the mean of very many: sqrt(.5).
+    """
+    rng = np.random.default_rng(0)
+    directions = np.linalg.qr(rng.normal(size=(2000, 1200)))[0].T
+    photos = np.sqrt(0.5) * (directions[:1] + directions[1:]).astype(np.float32)
+    queries, others = photos[:400], photos[400:]
+    for count in (1, 4, 700):
+        made = prototypes_of(others[:count], np.zeros(count, dtype=np.int64), None)
+        got = made.likeness(queries, np.zeros((len(queries), 1), dtype=np.int64), within=0.5)
+        assert got.mean() == pytest.approx(np.sqrt(0.5), abs=0.002)
 
 
 def test_refusals(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="rise"):
-        Prototypes(np.array([3, 3]), VECTORS[:2])
+        Prototypes(np.array([3, 3]), VECTORS[:2], np.array([1, 1]))
     with pytest.raises(ValueError, match="unit vectors"):
-        Prototypes(np.array([3]), 2 * VECTORS[:1])
+        Prototypes(np.array([3]), 2 * VECTORS[:1], np.array([1]))
+    with pytest.raises(ValueError, match="count"):
+        Prototypes(np.array([3]), VECTORS[:1], np.array([-1]))
     np.savez(tmp_path / "other.npz", vectors=VECTORS)
     with pytest.raises(ValueError, match="landmark_ids"):
         Prototypes.open(tmp_path / "other.npz")
