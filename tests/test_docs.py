@@ -34,7 +34,8 @@ def test_make_targets_and_subcommands_exist(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_params_that_are_set_compose(tmp_path: Path, page: Path) -> None:
+def test_params_that_are_set_compose(tmp_path: Path, page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CAIRN_WEIGHTS", "/weights")
     for line in code(page).splitlines():
         overrides = re.findall(r"-S (\S+)", line)
         if line.strip().startswith("dvc exp run") and overrides:

@@ -31,10 +31,26 @@ def test_params_yaml_is_what_conf_composes(tmp_path: Path) -> None:
     assert (tmp_path / "params.yaml").read_text() == (ROOT / "params.yaml").read_text()
 
 
-@pytest.mark.parametrize("preset", sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml")))
-def test_every_preset_passes(tmp_path: Path, preset: str) -> None:
-    compose(ROOT, tmp_path / "params.yaml", [f"experiment={preset}"])
+PRESETS = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("budget", ["own", "small"])
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_passes(tmp_path: Path, preset: str, budget: str) -> None:
+    compose(ROOT, tmp_path / "params.yaml", [f"experiment={preset}", f"budget={budget}"])
     load_params(tmp_path / "params.yaml")
+
+
+def test_a_given_budget_is_the_same_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CAIRN_WEIGHTS", "/weights")
+    budgets = set()
+    for preset in PRESETS:
+        compose(ROOT, tmp_path / "params.yaml", [f"experiment={preset}", "budget=given"])
+        train = load_params(tmp_path / "params.yaml").train
+        budgets.add((train.backbone, train.weights, train.joined, train.schedule.epochs, train.schedule.image_size))
+    assert len(budgets) == 1
+    assert budgets.pop()[1] == "/weights/vit_tiny_patch16_224.fp16.safetensors"
+    assert len(PRESETS) == 2 + 2 * 5
 
 
 def test_the_duplicate_finder_follows_the_given_weights(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ class Prototypes:
     photos: NDArray[np.int64]
 
     def __post_init__(self) -> None:
-        """Raises ValueError if ids do not rise, vectors are no float32 unit vectors, or a count is missing or negative."""
+        """Raises ValueError if ids do not rise, vectors are not float32 unit vectors, or a count is under 0."""
         ids, vectors = self.landmark_ids, self.vectors
         if ids.ndim != 1 or (np.diff(ids) <= 0).any():
             raise ValueError("prototypes' landmark ids must rise")
