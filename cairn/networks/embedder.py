@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-import operator
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, model_validator
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from cairn.answering.preprocess import Colour, Preprocessing
 from cairn.networks.attention import AttentionBackbone, AttentionBranch
 from cairn.networks.backbones import FeatureShape, colours, default_size, feature_shape, features_of, make_backbone
-from cairn.networks.necks import NECKS
+from cairn.networks.necks import NECKS, STARTED
 from cairn.networks.params import AttentionParams, NeckName, PoolingName
 from cairn.networks.pooling import POOLINGS
 
@@ -52,8 +51,7 @@ class EmbedderConfig(BaseModel):
     neck: NeckName
     dimensions: int
     preprocessing: Preprocessing
-    # Embed a photo and its mirror image. Saved only where it is so: before, there was no such key.
-    mirrored: Annotated[bool, Field(exclude_if=operator.not_)] = False
+    mirrored: bool = False  # embed a photo and its mirror image
 
 
 class Seen(NamedTuple):
@@ -114,8 +112,10 @@ class Branch(nn.Module):
 class Embedder(nn.Module):
     """Images float32 [batch, 3, size, size] -> unit vectors float32 [batch, dimensions].
 
-    The features of several backbones are joined as unit vectors, so that none outweighs another. With
-    `config.mirrored`, the unit vectors of each image and of its mirror image are added, and made a unit vector again.
+    The features of several backbones are joined as vectors of one length, so that none outweighs another: of length 1
+    for a neck that starts from features, and otherwise of root mean square 1, which is what a neck's random start is
+    made for. With `config.mirrored`, the unit vectors of each image and of its mirror image are added, and made a unit
+    vector again.
     """
 
     branches: Sequence[Branch]
@@ -126,11 +126,13 @@ class Embedder(nn.Module):
         pairs = zip(config.branches, backbones, strict=True)
         branches = [Branch(branch, network, config.preprocessing) for branch, network in pairs]
         self.branches = nn.ModuleList(branches)  # type: ignore[assignment]
-        self.neck = NECKS[config.neck](sum(branch.width for branch in branches), config.dimensions)
+        width = sum(branch.width for branch in branches)
+        self.length = 1.0 if config.neck in STARTED else (width / len(branches)) ** 0.5  # of each backbone's features
+        self.neck = NECKS[config.neck](width, config.dimensions)
 
     def pooled(self, images: Tensor) -> Tensor:
         """What goes into the neck: float32 [batch, width]."""
-        return _joined([branch(images) for branch in self.branches])
+        return self._joined([branch(images) for branch in self.branches])
 
     def features(self, images: Tensor) -> Tensor:
         """What comes out of the neck, before it is made a unit vector: float32 [batch, dimensions]."""
@@ -140,7 +142,8 @@ class Embedder(nn.Module):
         """`features` together with what the first backbone's attention branch says, if there is one, in one pass."""
         first, *others = self.branches
         found = first.seen(images)
-        return found._replace(features=self.neck(_joined([found.features, *(branch(images) for branch in others)])))
+        pooled = self._joined([found.features, *(branch(images) for branch in others)])
+        return found._replace(features=self.neck(pooled))
 
     def forward(self, images: Tensor) -> Tensor:
         """Embed as the class says."""
@@ -148,6 +151,11 @@ class Embedder(nn.Module):
 
     def _unit(self, images: Tensor) -> Tensor:
         return nn.functional.normalize(self.features(images), dim=1)
+
+    def _joined(self, parts: Sequence[Tensor]) -> Tensor:
+        if len(parts) == 1:
+            return parts[0]
+        return torch.cat([nn.functional.normalize(part, dim=1) for part in parts], dim=1) * self.length
 
 
 def mirrored(embed: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
@@ -158,12 +166,6 @@ def mirrored(embed: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
     both = embed(torch.cat([images, images.flip(3)]))
     # Not chunk nor len: they would fix the exported batch size.
     return nn.functional.normalize(both.view(2, images.shape[0], -1).sum(dim=0), dim=1)
-
-
-def _joined(parts: Sequence[Tensor]) -> Tensor:
-    if len(parts) == 1:
-        return parts[0]
-    return torch.cat([nn.functional.normalize(part, dim=1) for part in parts], dim=1)
 
 
 def make_embedder(

@@ -11,6 +11,7 @@ from torch import nn
 from cairn.networks.params import NeckName
 
 FLOOR = 1e-6
+STARTED: frozenset[NeckName] = frozenset({"none", "linear"})  # necks that may start from features
 
 
 def none(width: int, dimensions: int) -> nn.Module:

@@ -21,6 +21,7 @@ from cairn.losses.base import LossHead, class_means
 from cairn.losses.weighting import class_weights
 from cairn.metrics.gap import gap_of
 from cairn.networks.embedder import Embedder, Seen
+from cairn.networks.necks import STARTED
 from cairn.params import Schedule, TrainParams
 from cairn.progress import progress
 from cairn.training.averaging import averaged
@@ -29,7 +30,7 @@ from cairn.training.optimiser import clip_gradients, make_optimiser, set_rates
 from cairn.training.photos import AugmentedPhotos, Location, plain_batches
 from cairn.training.samplers import SAMPLERS
 from cairn.training.sizes import check_sizes, size_of
-from cairn.training.start import STARTED, start_neck
+from cairn.training.start import start_neck
 
 START_PHOTOS = 20_000
 

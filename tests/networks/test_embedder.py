@@ -130,6 +130,19 @@ def test_joined_backbones_see_their_own_colours_and_weigh_the_same(tmp_path: Pat
     assert torch.equal(load_embedder(tmp_path)((pixels - mean) / std), vectors)
 
 
+def test_joined_features_have_the_scale_that_a_random_neck_is_made_for() -> None:
+    torch.manual_seed(0)
+    members = [("test_efficientnet", "none")]
+    necks: tuple[NeckName, ...] = ("linear", "vgg", "linear_relu", "dropout_linear")
+    for neck in necks:
+        joined = make_embedder(TRANSFORMER, "none", "auto", neck, 8, 160, 256, 50.0, "centre", members).eval()
+        pooled = joined.pooled(torch.rand(2, 3, 160, 160))
+        lengths = [part.norm(dim=1) for part in pooled.split([branch.width for branch in joined.branches], dim=1)]
+        torch.testing.assert_close(lengths[0], lengths[1])
+        root_mean_square = pooled.square().mean().sqrt().item()
+        assert root_mean_square == pytest.approx((2 / pooled.shape[1]) ** 0.5 if neck == "linear" else 1.0, rel=1e-5)
+
+
 def test_channels_that_come_last_are_pooled_as_channels() -> None:
     small = {"embed_dim": 12, "depths": (1, 1, 1, 1), "num_classes": 0, "global_pool": ""}
     backbone = timm.create_model("swin_tiny_patch4_window7_224", **small).eval()
