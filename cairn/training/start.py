@@ -15,7 +15,8 @@ WHITENING = 0.25  # 0.5 would whiten wholly and lift noise; 0 leaves the few str
 @torch.no_grad()
 def start_neck(neck: nn.Module, features: NDArray[np.float32]) -> None:
     """Set a neck that may start from features: `linear` to the principal components of `features` [photos, width],
-    each scaled by its variance to the power -WHITENING (Jegou and Chum 2012, with a softer power). `none` has nothing to set.
+    each scaled by its variance to the power -WHITENING (Jegou and Chum 2012, with a softer power). `none` has nothing
+    to set.
 
     Components beyond what the photos span keep their random start.
     """
