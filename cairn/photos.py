@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from threading import Lock, Semaphore
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from cairn.headers import harm, hint
+
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")  # MPO opens as JPEG; Pillow has no other opener
 
-# Pillow's own limit warns at one size and fails at another; ours, which a caller gives, is checked instead.
-Image.MAX_IMAGE_PIXELS = None
+LARGE_MEGAPIXELS = 25  # as decoded: JPEG is made smaller on the way
+BAND = 256  # rows
+
+Image.MAX_IMAGE_PIXELS = None  # until a caller gives one
+_LIMIT = Lock()  # held while that changes
+_FEW = Semaphore(2)  # threads that decode large photos at once: each takes some 10 bytes a pixel
 
 
 class DecodeError(ValueError):
@@ -24,39 +34,61 @@ def decode(content: bytes, short_side: int, max_megapixels: float) -> Image.Imag
     Rotated as EXIF says; CMYK, palettes, grey and 16-bit converted; transparency laid over white. A larger photo is
     resized with Lanczos, a smaller one left alone.
 
-    Raises DecodeError if the bytes are empty, cut off, of a format not in FORMATS, or of more than `max_megapixels`
-    (found from the header, before any pixel is decoded).
+    Raises DecodeError if the bytes are empty, cut off, of a format not in FORMATS, of more than `max_megapixels`, or
+    built to harm (the last two found from the headers, before any pixel is decoded).
     """
     if not content:
         raise DecodeError("empty file")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-                width, height = image.size
-                if width * height > max_megapixels * 1e6:
-                    raise DecodeError(f"{width} x {height} pixels, over the limit of {max_megapixels:g} megapixels")
-                image.draft("RGB", (2 * short_side, 2 * short_side))
-                image.load()
-                upright = ImageOps.exif_transpose(image)
-    except DecodeError:
-        raise
-    except UnidentifiedImageError as error:
-        raise DecodeError(f"not an image of a known format ({', '.join(FORMATS)})") from error
-    except Exception as error:
-        raise DecodeError(f"broken image: {type(error).__name__}: {error}") from error
-    return shrink(to_rgb(upright), short_side)
+    harmful = harm(content, max_megapixels)
+    if harmful is not None:
+        raise DecodeError(harmful)
+    _let_pillow_check(max_megapixels)
+    with _opened(content) as image:
+        pixels = image.width * image.height
+        if pixels > max_megapixels * 1e6:
+            raise DecodeError(_too_large(pixels, max_megapixels))
+        image.draft("RGB", (2 * short_side, 2 * short_side))
+        with _FEW if image.width * image.height > LARGE_MEGAPIXELS * 1e6 else nullcontext():
+            image.load()
+            return shrink(to_rgb(ImageOps.exif_transpose(image)), short_side)
 
 
 def true_size(content: bytes) -> tuple[int, int]:
     """Width and height in pixels as the header says, before any rotation. Raises DecodeError."""
+    with _opened(content) as image:
+        return image.size
+
+
+@contextmanager
+def _opened(content: bytes) -> Iterator[Image.Image]:
+    """An image of which only the header is read. What goes wrong, in the block too, is raised as DecodeError."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-                return image.size
+                yield image
+    except DecodeError:
+        raise
+    except Image.DecompressionBombError as error:
+        pixels, limit = (float(number) for number in re.findall(r"[\d.]+", str(error))[:2])
+        raise DecodeError(_too_large(pixels, limit / 1e6)) from error
+    except UnidentifiedImageError as error:
+        raise DecodeError(f"not an image of a known format ({', '.join(FORMATS)}){hint(content)}") from error
     except Exception as error:
-        raise DecodeError(f"not an image of a known format ({', '.join(FORMATS)})") from error
+        raise DecodeError(f"broken image: {type(error).__name__}: {error}") from error
+
+
+def _let_pillow_check(max_megapixels: float) -> None:
+    """Have Pillow refuse what is larger: a GIF or WebP takes memory when it is opened, before we can look at its size.
+
+    Pillow has one limit for all threads: it is the largest that was asked for, and it raises at twice the number.
+    """
+    with _LIMIT:
+        Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, round(max_megapixels * 1e6 / 2))
+
+
+def _too_large(pixels: float, max_megapixels: float) -> str:
+    return f"{pixels / 1e6:.6g} megapixels, over the limit of {max_megapixels:g} megapixels"
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -72,10 +104,12 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 def _from_wide(image: Image.Image) -> Image.Image:
     """16- and 32-bit grey: 16 bits are scaled by their range, since Pillow's own conversion clips at 255."""
-    values = np.asarray(image).astype(np.float64)
-    if values.max(initial=0) > 255:
-        values = values / 257
-    return Image.fromarray(np.clip(values + 0.5, 0, 255).astype(np.uint8)).convert("RGB")
+    wide = np.asarray(image)
+    divisor = 257 if wide.max(initial=0) > 255 else 1
+    narrow = np.empty(wide.shape, dtype=np.uint8)
+    for top in range(0, len(wide), BAND):  # a band at a time: 64-bit numbers of a whole photo are large
+        narrow[top : top + BAND] = np.clip(wide[top : top + BAND].astype(np.float64) / divisor + 0.5, 0, 255)
+    return Image.fromarray(narrow).convert("RGB")
 
 
 def shrink(image: Image.Image, short_side: int) -> Image.Image:

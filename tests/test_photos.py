@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
-import io
-import zlib
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from threading import Lock
 
 import numpy as np
 import pytest
+from harmful import (
+    avif_of,
+    bmp_of,
+    encoded,
+    gif_of,
+    gif_of_blocks,
+    jpeg_of,
+    jpeg_of_scans,
+    jpeg_of_segments,
+    png_of,
+    png_of_chunks,
+    png_of_texts,
+    tiff_of,
+    tiff_of_strips,
+    tiff_of_tile,
+    webp_of,
+)
 from PIL import Image
 
+from cairn import photos
 from cairn.photos import DecodeError, decode, shrink, to_rgb, true_size
 
 # Left red, right blue; 60 x 40 pixels, so that a rotation shows.
 PICTURE = Image.new("RGB", (60, 40), (220, 20, 20))
 PICTURE.paste((20, 20, 220), (30, 0, 60, 40))
-
-
-def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 def opened(content: bytes, short_side: int = 1000) -> Image.Image:
@@ -111,31 +127,132 @@ def test_only_larger_photos_are_resized_and_keep_their_shape() -> None:
     assert opened(encoded(PICTURE.resize((6000, 400)), "JPEG"), 100).size == (1500, 100)
 
 
-def png_bomb(width: int, height: int) -> bytes:
-    """A PNG of so many pixels in a few bytes."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        whole = kind + content
-        return len(content).to_bytes(4, "big") + whole + zlib.crc32(whole).to_bytes(4, "big")
-
-    head = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([8, 2, 0, 0, 0])
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
-    )
+BOMBS = {
+    "PNG": png_of(50_000, 50_000),
+    "GIF": gif_of(60_000, 60_000),
+    "JPEG": jpeg_of(65_535, 65_535),
+    "WEBP": webp_of(16_000, 16_000),
+    "BMP": bmp_of(50_000, 50_000),
+    "TIFF": tiff_of(50_000, 50_000),
+    "PPM": b"P6 50000 50000 255\n" + bytes(1000),
+}
 
 
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        (b"", "empty file"),
-        (b"hello, I am no photo", "not an image"),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not an image"),
-        (encoded(PICTURE, "JPEG")[:400], "broken image"),
-        (encoded(PICTURE, "PNG")[:80], "broken image"),
-        (png_bomb(50_000, 50_000), "50000 x 50000 pixels, over the limit of 10 megapixels"),
-        (b"%PDF-1.7", "not an image"),
-    ],
-)
-def test_refusals_say_why(content: bytes, said: str) -> None:
+HARMFUL = {
+    "tile": tiff_of_tile(20_000, 20_000),
+    "strips": tiff_of_strips(600_000),
+    "scans": jpeg_of_scans(200),
+    "texts": png_of_texts(80),
+    "segments": jpeg_of_segments(2_000_000),
+    "chunks": png_of_chunks(500_000),
+    "blocks": gif_of_blocks(4_000_000),
+}
+REFUSED = {
+    "empty": (b"", "^empty file$"),
+    "text": (b"hello, I am no photo", r"^not an image of a known format \(JPEG, .*, AVIF\)$"),
+    "svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not an image .*; it looks like SVG"),
+    "pdf": (b"%PDF-1.7", "not an image .*; it looks like PDF"),
+    "tile": (HARMFUL["tile"], "tiles of 20000 x 20000 pixels"),
+    "strips": (HARMFUL["strips"], "a TIFF of 600000 pieces"),
+    "scans": (HARMFUL["scans"], "a JPEG of more than 100 scans"),
+    "texts": (HARMFUL["texts"], "broken image: .*text chunks"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_refusals_say_why(what: str) -> None:
+    content, said = REFUSED[what]
     with pytest.raises(DecodeError, match=said):
         opened(content)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF"])
+def test_a_photo_that_is_cut_off_is_refused(kind: str) -> None:
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8))
+    whole = encoded(noise, kind)
+    assert opened(whole).size == (60, 40)
+    for share in (0.1, 0.5, 0.9):
+        with pytest.raises(DecodeError):
+            opened(whole[: int(len(whole) * share)])
+
+
+@pytest.mark.parametrize("kind", BOMBS)
+def test_a_bomb_is_refused_from_its_header(kind: str) -> None:
+    with pytest.raises(DecodeError, match=r"^\d+(\.\d+)? megapixels, over the limit of 10 megapixels$"):
+        opened(BOMBS[kind])
+
+
+MEASURED = """
+import re, sys
+from pathlib import Path
+from cairn.photos import DecodeError, decode
+
+def peak():  # unlike getrusage's, of this program alone
+    return int(re.search("VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
+
+content = sys.stdin.buffer.read()
+before = peak()
+try:
+    decode(content, 256, 100.0)
+except DecodeError as error:
+    print(error)
+print(peak() - before)
+"""
+
+
+LARGEST = BOMBS | HARMFUL | {"lying AVIF": avif_of(4000, 10)}
+
+
+@pytest.mark.parametrize("what", LARGEST)
+def test_what_a_bomb_takes_is_bounded(what: str) -> None:
+    """In a process of its own, whose peak memory is measured. What an AVIF lies about, its decoder bounds."""
+    done = subprocess.run([sys.executable, "-c", MEASURED], input=LARGEST[what], capture_output=True, check=True)
+    *_, kilobytes = done.stdout.split()
+    assert int(kilobytes) < 100_000
+
+
+def test_limits_of_several_threads_do_not_harm_each_other() -> None:
+    large = encoded(PICTURE.resize((3000, 1000)), "PNG")
+
+    def tried(limit: float) -> str:
+        try:
+            return str(decode(large, 100, limit).size)
+        except DecodeError as error:
+            return str(error)
+
+    limits = [2.0, 4.0, 50.0, 1.0] * 10
+    with ThreadPoolExecutor(4) as pool:
+        got = list(pool.map(tried, limits))
+    assert got == [
+        "(300, 100)" if limit > 3 else f"3 megapixels, over the limit of {limit:g} megapixels" for limit in limits
+    ]
+
+
+def test_two_large_photos_at_once_and_broken_ones_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    inside, most, lock = 0, 0, Lock()
+    convert = photos.to_rgb
+
+    def counted(image: Image.Image) -> Image.Image:
+        nonlocal inside, most
+        with lock:
+            inside, most = inside + 1, max(most, inside + 1)
+        time.sleep(0.02)
+        with lock:
+            inside -= 1
+        return convert(image)
+
+    monkeypatch.setattr(photos, "to_rgb", counted)
+    whole = encoded(PICTURE, "PNG")
+
+    def tried(content: bytes) -> bool:
+        with suppress(DecodeError):
+            return opened(content).size == (60, 40)
+        return False
+
+    for large, at_once in ((25.0, 8), (0.001, 2)):
+        monkeypatch.setattr(photos, "LARGE_MEGAPIXELS", large)
+        most = 0
+        with ThreadPoolExecutor(8) as pool:
+            got = list(pool.map(tried, [whole, whole[:-30]] * 16))
+        assert got == [True, False] * 16
+        assert 2 <= most <= at_once

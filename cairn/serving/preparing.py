@@ -35,4 +35,4 @@ class Preparer:
         try:
             return prepare(photo, self._how)
         except DecodeError as error:
-            return error
+            return DecodeError(str(error))  # without the traceback, which holds the photo and what was decoded of it

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from cairn.photos import DecodeError
 
+ERROR = "error"  # the output that says why an item failed; empty where it did not
+
 
 def version_folder(args: Mapping[str, str]) -> Path:
     """The folder of the model version that Triton is loading."""
@@ -28,7 +30,11 @@ def answer_each(
     output_name: str,
     work: Callable[[Sequence[bytes]], Sequence[NDArray[np.float32] | DecodeError]],
 ) -> list[Any]:
-    """Run `work` over the items of all requests; a request with an item that failed becomes an INVALID_ARG error."""
+    """Run `work` over the items of all requests; outputs are `output_name`, a row an item, and `error`, bytes [n, 1].
+
+    An item that failed comes as NaNs with its reason in `error`, the others with an empty one. A request without one
+    good item becomes an INVALID_ARG error with the first reason: there is nothing to answer.
+    """
     batches = [_input(request, input_name).ravel().tolist() for request in requests]
     done = work([item for batch in batches for item in batch])
     ends = list(accumulate(len(batch) for batch in batches))
@@ -37,22 +43,34 @@ def answer_each(
 
 
 def _stacked(part: Sequence[NDArray[np.float32] | DecodeError], output_name: str) -> Any:
-    errors = [item for item in part if isinstance(item, DecodeError)]
-    if errors:
-        return _error(str(errors[0]), triton.TritonError.INVALID_ARG)
-    return _response({output_name: np.stack([item for item in part if not isinstance(item, DecodeError)])})
+    good = [item for item in part if not isinstance(item, DecodeError)]
+    errors = [str(item) if isinstance(item, DecodeError) else "" for item in part]
+    if not good:
+        return _error(errors[0], triton.TritonError.INVALID_ARG)
+    blank = np.full_like(good[0], np.nan)
+    rows = np.stack([blank if isinstance(item, DecodeError) else item for item in part])
+    reasons = np.array([[error.encode()] for error in errors], dtype=np.object_)
+    return _response({output_name: rows, ERROR: reasons})
 
 
 def answer_together(
-    requests: Sequence[Any], input_name: str, work: Callable[[NDArray[Any]], Mapping[str, NDArray[Any]]]
+    requests: Sequence[Any],
+    input_name: str,
+    work: Callable[..., Mapping[str, NDArray[Any]]],
+    errors_too: bool = False,
 ) -> list[Any]:
     """Run `work` once over the rows of all requests and give each its rows.
 
+    With `errors_too`, `work` also gets why rows failed before, bytes [rows, 1]; empty where a request does not say.
     A ValueError of `work` becomes every request's INTERNAL error: the models do not fit together, no photo is to blame.
     """
     batches = [_input(request, input_name) for request in requests]
+    arguments = [np.concatenate(batches)]
+    if errors_too:
+        parts = [_errors(request, len(batch)) for request, batch in zip(requests, batches, strict=True)]
+        arguments.append(np.concatenate(parts))
     try:
-        outputs = work(np.concatenate(batches))
+        outputs = work(*arguments)
     except ValueError as error:
         return [_error(str(error), triton.TritonError.INTERNAL) for _ in requests]
     ends = list(accumulate(len(batch) for batch in batches))
@@ -60,6 +78,13 @@ def answer_together(
         _response({name: rows[end - len(batch) : end] for name, rows in outputs.items()})
         for batch, end in zip(batches, ends, strict=True)
     ]
+
+
+def _errors(request: Any, rows: int) -> NDArray[Any]:
+    """The request's `error`, an input that may be left out, bytes [rows, 1]."""
+    tensor = triton.get_input_tensor_by_name(request, ERROR)
+    given: NDArray[Any] = np.full((rows, 1), b"", dtype=np.object_) if tensor is None else tensor.as_numpy()
+    return given
 
 
 def _input(request: Any, name: str) -> NDArray[Any]:

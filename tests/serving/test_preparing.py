@@ -24,6 +24,14 @@ def test_in_order_and_each_for_itself(tiny: Tiny) -> None:
             np.testing.assert_array_equal(item, prepare(content, PREPROCESSING))
 
 
+def test_a_reason_does_not_hold_the_photo(tiny: Tiny) -> None:
+    """A traceback would: a server that keeps errors for a while kept the photos too."""
+    (out,) = Preparer(tiny.repository / "preprocess" / "1")([tiny.unknown[:-100]])
+    assert isinstance(out, DecodeError)
+    assert str(out).startswith("broken image: ")
+    assert (out.__traceback__, out.__cause__, out.__context__) == (None, None, None)
+
+
 def test_too_many_bytes_are_not_decoded(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preparing, "MAX_PHOTO_MB", 0.001)
     (out,) = Preparer(tiny.repository / "preprocess" / "1")([tiny.unknown])

@@ -16,5 +16,5 @@ class TritonPythonModel:
         self._prepare = Preparer(version_folder(args))
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """A response a request; a broken photo fails its own request only."""
+        """A response a request; a broken photo has its reason in `error` and harms no other."""
         return answer_each(requests, "photo", "image", self._prepare)
