@@ -1,61 +1,44 @@
-"""Photos to answers over gRPC: one request a photo, several under way, so that the server can batch them."""
+"""Photos to answers over gRPC: several requests under way, so that the server can batch them."""
 
 from __future__ import annotations
 
-import math
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tritonclient import grpc
 from tritonclient.utils import InferenceServerException
 
-DEFAULT_ADDRESS = "127.0.0.1:8001"
-MODEL = "landmark"
-IN_FLIGHT = 32  # requests; half of the server's largest batch keeps the next one filling while one is worked on
-NONE = -1  # the server's landmark id where there is none
+from cairn.client import wire
+from cairn.client.answers import Answer, PhotoError, Verified
+from cairn.client.options import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_S, Options
+from cairn.client.wire import Line, Outcome, Question, Row
 
 
-class ServerUnavailable(ConnectionError):
-    """No server there, or one that does not answer; the message says the address and the way out."""
+@dataclass
+class _Sent:
+    """A request under way."""
 
-
-class PhotoError(ValueError):
-    """The server could not answer for this photo; the message is the server's reason."""
-
-
-@dataclass(frozen=True)
-class Neighbour:
-    """A photo of the index that looks like the one asked about."""
-
-    image_id: str  # 16 hexadecimal characters
-    landmark_id: int
-    score: float  # cosine, -1 to 1
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a photo shows. Without a landmark, score and probability are those of the best one, which was too low."""
-
-    landmark_id: int | None
-    landmark: str | None
-    score: float
-    probability: float | None  # that the best landmark is right; none if the server has not learnt how sure to be
-    neighbours: list[Neighbour]  # best first
+    question: Question
+    future: Future[grpc.InferResult]
+    call: grpc.CallContext
+    until: float  # on time.monotonic's clock
 
 
 class Client:
-    """A connection to the server; close it, or use it as a context manager."""
+    """A connection to the server, for any number of threads; close it, or use it as a context manager."""
 
-    def __init__(self, address: str = DEFAULT_ADDRESS, timeout_s: float = 30.0) -> None:
+    def __init__(
+        self, address: str = DEFAULT_ADDRESS, timeout_s: float = DEFAULT_TIMEOUT_S, options: Options | None = None
+    ) -> None:
         """`address` is host:port of gRPC; `timeout_s` holds for each photo. Nothing is sent yet."""
-        self._address, self._timeout_s = address, timeout_s
-        self._triton = grpc.InferenceServerClient(address)
+        self._line = Line(address, timeout_s, options or Options())
+        self._triton = grpc.InferenceServerClient(**self._line.connection())
 
     def __enter__(self) -> Client:
         return self
@@ -65,6 +48,11 @@ class Client:
     ) -> None:
         self.close()
 
+    @property
+    def options(self) -> Options:
+        """As given, or the usual ones."""
+        return self._line.options
+
     def close(self) -> None:
         """Drop the connection."""
         self._triton.close()
@@ -72,14 +60,14 @@ class Client:
     def check(self) -> None:
         """Raises ServerUnavailable if no server is there or it does not serve landmarks."""
         try:
-            ready = self._triton.is_model_ready(MODEL, client_timeout=self._timeout_s)
+            ready = self._triton.is_model_ready(wire.LANDMARK, client_timeout=self._line.options.connect_timeout_s)
         except InferenceServerException as error:
-            raise self._unavailable(error) from error
+            raise self._line.unavailable(error, self._line.options.connect_timeout_s) from error
         if not ready:
-            raise ServerUnavailable(f"{self._address}: a server is there, but its model `{MODEL}` is not ready")
+            raise self._line.not_ready()
 
     def query(self, photos: Sequence[bytes]) -> list[Answer | PhotoError]:
-        """For each photo (the bytes of an image file) its answer, or why the server refused it.
+        """For each photo (the bytes of an image file) its answer, or why it has none.
 
         Raises ServerUnavailable if the server cannot be reached or does not answer in time.
         """
@@ -87,35 +75,69 @@ class Client:
 
     def stream(self, photos: Iterable[bytes]) -> Iterator[Answer | PhotoError]:
         """As `query`, but photo by photo in order: of `photos` only as many are held as are under way."""
-        for result in self._ask(photos):
-            yield result if isinstance(result, PhotoError) else _answer(result)
+        for row in self._rows(wire.landmark_questions(photos, self._line.options)):
+            yield row if isinstance(row, PhotoError) else wire.answer_of(row)
 
     def embeddings(self, photos: Sequence[bytes]) -> NDArray[np.float32]:
         """Unit vectors float32 [photos, dimensions]; [0, 0] without photos.
 
-        Raises PhotoError, naming the photo's position, at the first one that the server refused, and
-        ServerUnavailable as `query`.
+        Raises PhotoError, naming the photo's position, at the first one without an answer, and ServerUnavailable as
+        `query`.
         """
-        rows = []
-        for position, result in enumerate(self._ask(photos)):
-            if isinstance(result, PhotoError):
-                raise PhotoError(f"photo {position}: {result}") from result
-            rows.append(_tensor(result, "embedding"))
-        return np.stack(rows) if rows else np.empty((0, 0), dtype=np.float32)
+        return wire.stacked(list(self._rows(wire.landmark_questions(photos, self._line.options))))
 
-    def _ask(self, photos: Iterable[bytes]) -> Iterator[grpc.InferResult | PhotoError]:
-        pending: deque[Future[grpc.InferResult]] = deque()
-        for photo in photos:
-            if len(pending) == IN_FLIGHT:
+    def verify(self, photo: bytes, check: int = wire.CHECK) -> Verified:
+        """A photo's answer, and how its `check` nearest photos match it, 1 to 10.
+
+        Raises PhotoError if there is no answer, ServerUnavailable as `query`.
+        """
+        (outcome,) = self.verify_stream([photo], check)
+        if isinstance(outcome, PhotoError):
+            raise outcome
+        return outcome
+
+    def verify_stream(self, photos: Iterable[bytes], check: int = wire.CHECK) -> Iterator[Verified | PhotoError]:
+        """As `verify` for photo by photo in order; a photo without an answer has its error in its place."""
+        questions = wire.verify_questions(photos, check, self._line.options)
+        for _, outcome in self._outcomes(questions, self._line.verified_at_once()):
+            yield outcome if isinstance(outcome, PhotoError) else wire.verified_of(outcome)
+
+    def photo(self, image_id: str) -> bytes:
+        """The image file of a photo of the index.
+
+        Raises PhotoError if the index has none of that id, ServerUnavailable as `query` and if the server has no
+        photos.
+        """
+        ((_, outcome),) = self._outcomes([wire.ask_photo(image_id)], 1)
+        if isinstance(outcome, PhotoError):
+            raise outcome
+        return wire.photo_of(outcome)
+
+    def _rows(self, questions: Iterable[Question | PhotoError]) -> Iterator[Row | PhotoError]:
+        for question, result in self._outcomes(questions, self._line.options.in_flight):
+            if not isinstance(result, PhotoError):
+                yield from wire.rows_of(result)
+            elif question is not None and len(question.photos) > 1:
+                yield from self._rows(wire.alone(question))
+            else:
+                yield result
+
+    def _outcomes(self, questions: Iterable[Question | PhotoError], at_once: int) -> Iterator[Outcome]:
+        pending: deque[_Sent | PhotoError] = deque()
+        try:
+            for question in questions:
+                if len(pending) == at_once:
+                    yield self._outcome(pending.popleft())
+                pending.append(question if isinstance(question, PhotoError) else self._send(question))
+            while pending:
                 yield self._outcome(pending.popleft())
-            pending.append(self._send(photo))
-        while pending:
-            yield self._outcome(pending.popleft())
+        finally:  # something is left where the caller has enough or the server is gone
+            for sent in pending:
+                if isinstance(sent, _Sent):
+                    sent.call.cancel()
 
-    def _send(self, photo: bytes) -> Future[grpc.InferResult]:
-        """Ask for all outputs: asked for some of an ensemble's, Triton answers with "unexpected deadlock"."""
-        tensor = grpc.InferInput("photo", [1, 1], "BYTES")
-        tensor.set_data_from_numpy(np.array([[photo]], dtype=np.object_))
+    def _send(self, question: Question, until: float | None = None) -> _Sent:
+        seconds = self._line.seconds(question) if until is None else until - time.monotonic()
         future: Future[grpc.InferResult] = Future()
 
         def done(result: grpc.InferResult | None, error: InferenceServerException | None) -> None:
@@ -124,49 +146,19 @@ class Client:
             else:
                 future.set_exception(error)
 
-        self._triton.async_infer(MODEL, [tensor], done, client_timeout=self._timeout_s)
-        return future
+        call = self._triton.async_infer(callback=done, **question.arguments(seconds))
+        return _Sent(question, future, call, time.monotonic() + seconds)
 
-    def _outcome(self, future: Future[grpc.InferResult]) -> grpc.InferResult | PhotoError:
-        try:
-            return future.result()
-        except InferenceServerException as error:
-            if error.status() == "StatusCode.INVALID_ARGUMENT":
-                return PhotoError(_reason(error))
-            raise self._unavailable(error) from error
-
-    def _unavailable(self, error: InferenceServerException) -> ServerUnavailable:
-        if error.status() == "StatusCode.UNAVAILABLE":
-            return ServerUnavailable(
-                f"{self._address}: no server answers there; start one with `make serve`, or give another address"
-            )
-        if error.status() == "StatusCode.DEADLINE_EXCEEDED":
-            return ServerUnavailable(
-                f"{self._address}: no answer within {self._timeout_s:g} s; allow more time if the server is only slow"
-            )
-        return ServerUnavailable(f"{self._address}: {_reason(error)} ({error.status()})")
-
-
-def _reason(error: InferenceServerException) -> str:
-    return str(error.message()).removeprefix(f"in ensemble '{MODEL}', ")
-
-
-def _tensor(result: grpc.InferResult, name: str) -> NDArray[Any]:
-    """An output's only row."""
-    row: NDArray[Any] = result.as_numpy(name)[0]
-    return row
-
-
-def _answer(result: grpc.InferResult) -> Answer:
-    landmark_id = int(_tensor(result, "landmark_id")[0])
-    name = _tensor(result, "landmark")[0].decode()
-    columns = (_tensor(result, n) for n in ("neighbours", "neighbour_landmark_ids", "neighbour_scores"))
-    rows = zip(*columns, strict=True)
-    probability = float(_tensor(result, "probability")[0])
-    return Answer(
-        landmark_id=None if landmark_id == NONE else landmark_id,
-        landmark=None if landmark_id == NONE else name,
-        score=float(_tensor(result, "score")[0]),
-        probability=None if math.isnan(probability) else probability,
-        neighbours=[Neighbour(i.decode(), int(shown), float(score)) for i, shown, score in rows if i],
-    )
+    def _outcome(self, sent: _Sent | PhotoError) -> Outcome:
+        if isinstance(sent, PhotoError):
+            return Outcome(None, sent)
+        attempt = 1
+        while True:
+            try:
+                return Outcome(sent.question, sent.future.result())
+            except InferenceServerException as error:
+                wait = self._line.wait(error, attempt, sent.until - time.monotonic())
+                if wait is None:
+                    return Outcome(sent.question, self._line.refusal(error, sent.question))
+            time.sleep(wait)
+            sent, attempt = self._send(sent.question, sent.until), attempt + 1
