@@ -29,7 +29,7 @@ class StageLog:
     metrics: Mapping[str, float]
     history: Sequence[Mapping[str, float]] = ()  # a row an epoch, with the key "epoch"
     pictures: Sequence[Path] = ()
-    datasets: Mapping[str, Path] = field(default_factory=dict)  # name -> parquet file
+    datasets: Mapping[str, Path] = field(default_factory=dict)  # name -> parquet file, or Arrow file (.arrow)
 
 
 def root() -> Path:
@@ -85,7 +85,8 @@ def _dataset(name: str, table: Path) -> Any:
     warnings.filterwarnings("ignore", message="Hint: Inferred schema contains integer")
     warnings.filterwarnings("ignore", message="The specified dataset source can be interpreted")
     digest = hashlib.sha256(table.read_bytes()).hexdigest()[:8]
-    return mlflow.data.from_pandas(pd.read_parquet(table).head(1000), source=str(table), name=name, digest=digest)
+    read = pd.read_feather if table.suffix == ".arrow" else pd.read_parquet
+    return mlflow.data.from_pandas(read(table).head(1000), source=str(table), name=name, digest=digest)
 
 
 def tags(stage: str, lineage: str, restored: bool) -> dict[str, str]:

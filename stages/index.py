@@ -1,7 +1,7 @@
 """index: put the train and index sides' landmark photos into a FAISS index.
 
 Its type is chosen by size, or set by index.type; its recall is measured against exact search with validation queries.
-Makes build/index/ with index.faiss and entries.parquet.
+Makes build/index/ with index.faiss and entries.arrow.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 import pyarrow as pa
 
 from cairn.embedding import read_embeddings
-from cairn.files import write_table, written_aside
-from cairn.retrieval.index import ENTRIES_FILE, INDEX_FILE, build_index, choose_type, recall_against_flat, write_index
+from cairn.files import written_aside
+from cairn.retrieval.entries import ENTRIES_FILE, entries_of, write_entries
+from cairn.retrieval.index import INDEX_FILE, build_index, choose_type, recall_against_flat, write_index
 from cairn.sides import DATABASE, image_numbers, read_sides
 from cairn.stage import INDEX, TRAINED, Job, Report, StageError, run, use_threads
 
@@ -30,10 +31,7 @@ def index(job: Job) -> Report:
     with written_aside(INDEX) as folder:
         folder.mkdir()
         write_index(made, folder / INDEX_FILE)
-        chosen = sides.images.take(pa.array(rows))
-        write_table(
-            folder / ENTRIES_FILE, chosen.select(["image_id", "landmark_id", "source_name", "author", "licence"])
-        )
+        write_entries(folder / ENTRIES_FILE, entries_of(sides.images.take(pa.array(rows))))
     content = {
         "type": factory,
         "chosen": "by size" if params.type == "auto" else "by index.type",

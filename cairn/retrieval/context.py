@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cairn.files import written_aside
 from cairn.retrieval.rerankers import Step
 from cairn.retrieval.rerankers.base import Context
 from cairn.retrieval.rerankers.classifier import CLASSIFIER_FILE, SavedClassifier, open_classifier
@@ -18,6 +20,7 @@ CONTEXT_FOLDER = "context"
 DISTRACTORS_FILE = "distractors.npy"  # unit vectors float32 [n, dimensions] of the train side
 VECTORS_FILE, VECTOR_IDS_FILE = "vectors.npy", "vector_ids.npy"  # of index photos, where a step looks them up
 BOOSTED_FILE = "boosted.txt"
+ROWS = 65536  # copied at a time
 
 
 def save_context(
@@ -28,14 +31,80 @@ def save_context(
     if context.distractors is not None:
         np.save(folder / DISTRACTORS_FILE, context.distractors)
     if any(step.looks_up_vectors for step in steps):
-        np.save(folder / VECTOR_IDS_FILE, ids)
-        np.save(folder / VECTORS_FILE, vectors)
+        _save_vectors(folder, ids, lambda rows: vectors[rows], vectors.shape[1])
     if isinstance(context.classifier, SavedClassifier) and any(step.asks_classifier for step in steps):
         context.classifier.save(folder / CLASSIFIER_FILE)
     if context.prototypes is not None and any(step.asks_prototypes for step in steps):
         context.prototypes.save(folder / PROTOTYPES_FILE)
     if context.boosted_model is not None:
         (folder / BOOSTED_FILE).write_text(context.boosted_model)
+
+
+@dataclass(frozen=True)
+class Update:
+    """How the photos of an index changed.
+
+    removed: image ids int64 [r]
+    added, vectors, landmark_ids: image ids int64 [n], unit vectors float32 [n, dimensions], and what they show
+    touched: landmarks that lost or got photos, int64
+    kept_vectors, kept_landmark_ids: of the photos that these landmarks had before and have still
+    """
+
+    removed: NDArray[np.int64]
+    added: NDArray[np.int64]
+    vectors: NDArray[np.float32]
+    landmark_ids: NDArray[np.int64]
+    touched: NDArray[np.int64]
+    kept_vectors: NDArray[np.float32]
+    kept_landmark_ids: NDArray[np.int64]
+
+
+def update_context(folder: Path, update: Update) -> None:
+    """Bring what `save_context` wrote into `folder` up to the index's photos of now.
+
+    What was learnt (classifier, learned re-ranker) and the distractors stay as they are.
+    """
+    prototypes, vectors = folder / PROTOTYPES_FILE, folder / VECTORS_FILE
+    if prototypes.exists():
+        now = np.concatenate([update.kept_vectors, update.vectors])
+        shown = np.concatenate([update.kept_landmark_ids, update.landmark_ids])
+        changed = Prototypes.open(prototypes).changed(now, shown, update.touched)
+        with written_aside(prototypes) as aside:
+            changed.save(aside)
+    if vectors.exists():
+        _update_vectors(folder, update)
+
+
+def _update_vectors(folder: Path, update: Update) -> None:
+    old_ids, old = np.load(folder / VECTOR_IDS_FILE), np.load(folder / VECTORS_FILE, mmap_mode="r")
+    kept = np.flatnonzero(~np.isin(old_ids, update.removed))
+    ids = np.concatenate([old_ids[kept], update.added])
+
+    def rows(wanted: NDArray[np.int64]) -> NDArray[np.float32]:
+        found = np.empty((len(wanted), old.shape[1]), dtype=np.float32)
+        is_old = wanted < len(kept)
+        found[is_old] = old[kept[wanted[is_old]]]
+        found[~is_old] = update.vectors[wanted[~is_old] - len(kept)]
+        return found
+
+    _save_vectors(folder, ids, rows, old.shape[1])
+
+
+def _save_vectors(
+    folder: Path, ids: NDArray[np.int64], rows: Callable[[NDArray[np.int64]], NDArray[np.float32]], dimensions: int
+) -> None:
+    """Write `ids` rising, so that opening need not sort them, and their vectors in the same order.
+
+    `rows` gives the vectors at positions of `ids`, part by part: the file may be larger than the memory.
+    """
+    order = np.argsort(ids, kind="stable")
+    with written_aside(folder / VECTORS_FILE) as aside:
+        file = np.lib.format.open_memmap(aside, "w+", np.float32, (len(ids), dimensions))
+        for start in range(0, len(ids), ROWS):
+            file[start : start + ROWS] = rows(order[start : start + ROWS])
+        file.flush()
+    with written_aside(folder / VECTOR_IDS_FILE) as aside, aside.open("wb") as out:
+        np.save(out, ids[order])
 
 
 def open_context(folder: Path) -> Context:

@@ -1,4 +1,4 @@
-"""The FAISS index: its type chosen by size, built, saved, opened and searched. Ids in it are image ids."""
+"""The FAISS index: its type chosen by size, built, saved, mapped into memory and searched. Ids in it are image ids."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ from pathlib import Path
 
 import faiss
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from cairn.manifest import as_number
+from cairn.retrieval.entries import ENTRIES_FILE, Entries
 from cairn.retrieval.neighbours import NONE, Neighbours
 
 INDEX_FILE = "index.faiss"
-ENTRIES_FILE = "entries.parquet"  # image_id, landmark_id: one row per indexed photo, sorted by image id
 
 FLAT_UP_TO = 20_000  # photos; exact search takes milliseconds
 SCALAR_UP_TO = 100_000
@@ -44,7 +42,7 @@ def build_index(vectors: NDArray[np.float32], ids: NDArray[np.int64], factory: s
     except RuntimeError as error:
         raise PhotoIndexError(f"index.type = {factory!r}: FAISS cannot make this ({error})") from error
     if not isinstance(index, faiss.IndexIVF):
-        index = faiss.IndexIDMap2(index)
+        index = faiss.IndexIDMap(index)  # IDMap2 would make a table of all ids at each opening
     else:
         index.nprobe = nprobe or max(1, index.nlist // 16)
     index.train(vectors)
@@ -55,6 +53,73 @@ def build_index(vectors: NDArray[np.float32], ids: NDArray[np.int64], factory: s
 def write_index(index: faiss.Index, path: Path) -> None:
     """Write the index; the same index gives the same bytes."""
     faiss.write_index(index, str(path))
+
+
+def read_index(path: Path, mapped: bool = True) -> faiss.Index:
+    """Open a written index: mapped into memory to search it, not mapped to change it.
+
+    Raises PhotoIndexError if it is missing or no index.
+    """
+    if not path.exists():
+        raise PhotoIndexError(f"{path}: no such file; run `dvc repro`")
+    try:
+        return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC if mapped else 0)
+    except RuntimeError as error:
+        raise PhotoIndexError(f"{path}: FAISS cannot open it ({error}); run `dvc repro` to make it again") from error
+
+
+def stored_vectors(index: faiss.Index, image_ids: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Unit vectors float32 [n, dimensions] of photos that an index holds, as exact as it stores them."""
+    if len(image_ids) == 0:
+        return np.empty((0, index.d), dtype=np.float32)
+    if isinstance(index, faiss.IndexIDMap):
+        known = faiss.vector_to_array(index.id_map)
+        order = np.argsort(known, kind="stable")
+        rows = order[np.searchsorted(known[order], image_ids)]
+        vectors = _with_direct_map(index.index, rows)
+    else:
+        vectors = _with_direct_map(index, image_ids)
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), dtype=np.float32)
+
+
+def _with_direct_map(index: faiss.Index, keys: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Inverted lists find a photo by its number only through a table, which is made for the while."""
+    lists = faiss.try_extract_index_ivf(index)
+    if lists is not None:
+        lists.set_direct_map_type(faiss.DirectMap.Hashtable)  # type: ignore[attr-defined]
+    vectors: NDArray[np.float32] = index.reconstruct_batch(np.ascontiguousarray(keys, dtype=np.int64))
+    if lists is not None:
+        lists.set_direct_map_type(faiss.DirectMap.NoMap)  # type: ignore[attr-defined]
+    return vectors
+
+
+def remove_photos(index: faiss.Index, image_ids: NDArray[np.int64]) -> None:
+    """Take photos int64 [n] out of an index that is not mapped.
+
+    Raises PhotoIndexError if its type cannot do that, or if it does not hold each of them once.
+    """
+    if not _removes(index):
+        raise PhotoIndexError(
+            f"{type(faiss.downcast_index(_inner(index))).__name__} cannot remove photos; set index.type to one that "
+            "can (Flat, SQfp16, IVF...), or to auto, and run the pipeline anew"
+        )
+    before = index.ntotal
+    index.remove_ids(faiss.IDSelectorBatch(image_ids))
+    if before - index.ntotal != len(image_ids):
+        raise PhotoIndexError(f"{before - index.ntotal} of {len(image_ids)} photos were in the index; it is damaged")
+
+
+def _inner(index: faiss.Index) -> faiss.Index:
+    """The index that holds the vectors, out of id maps and transformations."""
+    while isinstance(index, faiss.IndexIDMap | faiss.IndexPreTransform):
+        index = faiss.downcast_index(index.index)
+    return index
+
+
+def _removes(index: faiss.Index) -> bool:
+    """An id map believes that those behind a removed one move up, which is so in flat codes alone."""
+    mapped, inner = isinstance(index, faiss.IndexIDMap), _inner(index)
+    return isinstance(inner, faiss.IndexFlatCodes if mapped else faiss.IndexIVF)
 
 
 def recall_against_flat(
@@ -75,21 +140,25 @@ class PhotoIndex:
 
     def __init__(self, index: faiss.Index, image_ids: NDArray[np.int64], landmark_ids: NDArray[np.int64]) -> None:
         """`image_ids` and `landmark_ids`, int64 [rows]: what each photo in `index` shows, in any order."""
-        order = np.argsort(image_ids, kind="stable")
-        self._index, self._ids, self._landmarks = index, image_ids[order], landmark_ids[order]
+        if (image_ids[1:] < image_ids[:-1]).any():
+            order = np.argsort(image_ids, kind="stable")
+            image_ids, landmark_ids = image_ids[order], landmark_ids[order]
+        self._index, self._ids, self._landmarks = index, image_ids, landmark_ids
 
     @classmethod
     def open(cls, folder: Path) -> PhotoIndex:
-        """Open what the index stage wrote. Raises PhotoIndexError if files are missing or do not belong together."""
-        for name in (INDEX_FILE, ENTRIES_FILE):
-            if not (folder / name).exists():
-                raise PhotoIndexError(f"{folder / name}: no such file; run `dvc repro`")
-        index = faiss.read_index(str(folder / INDEX_FILE))
-        entries = pq.read_table(folder / ENTRIES_FILE)
-        if index.ntotal != entries.num_rows:
-            raise PhotoIndexError(f"{folder}: {index.ntotal} photos in the index, {entries.num_rows} in {ENTRIES_FILE}")
-        ids = np.fromiter((as_number(i) for i in entries["image_id"].to_pylist()), np.int64, entries.num_rows)
-        return cls(index, ids, entries["landmark_id"].to_numpy().astype(np.int64))
+        """Map what the index stage wrote. Raises PhotoIndexError if files are missing or do not belong together, and
+        EntriesError as Entries.open does.
+        """
+        return cls.with_entries(folder, Entries.open(folder / ENTRIES_FILE))
+
+    @classmethod
+    def with_entries(cls, folder: Path, entries: Entries) -> PhotoIndex:
+        """As `open`, with the folder's entries open already."""
+        index = read_index(folder / INDEX_FILE)
+        if index.ntotal != len(entries):
+            raise PhotoIndexError(f"{folder}: {index.ntotal} photos in the index, {len(entries)} in {ENTRIES_FILE}")
+        return cls(index, entries.image_ids, entries.landmark_ids)
 
     @property
     def dimensions(self) -> int:

@@ -7,13 +7,14 @@ from typing import Any
 
 import faiss
 import numpy as np
-import pyarrow.parquet as pq
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from cairn.manifest import as_image_id, read_landmarks
 from cairn.retrieval.answer import ANSWER_FILE, AnswerRule, answered
 from cairn.retrieval.context import CONTEXT_FOLDER, open_context
-from cairn.retrieval.index import ENTRIES_FILE, PhotoIndex
+from cairn.retrieval.entries import ENTRIES_FILE, Entries
+from cairn.retrieval.index import PhotoIndex
 from cairn.retrieval.neighbours import NONE, Neighbours
 from cairn.retrieval.rerankers.chain import build_chain
 from cairn.retrieval.result import Answers
@@ -23,31 +24,60 @@ SHOWN = 10  # neighbours sent with an answer, whatever number the rule looks at
 NO_SCORE = np.float32(-1)  # in place of -inf, which JSON cannot carry; no score is lower
 
 
+class Names:
+    """The landmarks' names, looked up where they are shown."""
+
+    def __init__(self, landmarks: pa.Table) -> None:
+        """`landmarks` has the columns of `cairn.manifest.LANDMARKS`, and is sorted by landmark id."""
+        self._ids = landmarks["landmark_id"].to_numpy()
+        self._names = landmarks["name"].combine_chunks()
+
+    def without(self, landmark_ids: NDArray[np.int64]) -> list[int]:
+        """Those of `landmark_ids` that have no name."""
+        found: list[int] = np.setdiff1d(landmark_ids, self._ids).tolist()
+        return found
+
+    def __call__(self, landmark_ids: NDArray[np.int64]) -> NDArray[np.object_]:
+        """Names as UTF-8 bytes, in the shape of `landmark_ids`; empty for NONE and for a landmark without one."""
+        at = np.searchsorted(self._ids, landmark_ids).clip(0, max(0, len(self._ids) - 1))
+        names = as_bytes(self._names.take(pa.array(at.ravel())).to_pylist()).reshape(landmark_ids.shape)
+        return np.where(self._ids[at] == landmark_ids, names, b"")
+
+
 class Retriever:
     """The index, the landmarks' names and the rule of the answer."""
 
-    def __init__(self, folder: Path) -> None:
-        """Raises FileNotFoundError, PhotoIndexError or ManifestError, naming the file that is missing or wrong, and
-        ValueError if an indexed landmark has no name.
+    def __init__(self, folder: Path, version: int) -> None:
+        """`version` is the number that answers carry; one search is made, so that the first answer is a fast one.
+
+        Raises FileNotFoundError, PhotoIndexError, EntriesError or ManifestError, naming the file that is missing or
+        wrong, and ValueError if an indexed landmark has no name.
         """
         faiss.omp_set_num_threads(threads())
+        self._version = version
         self._rule = AnswerRule.model_validate_json((folder / ANSWER_FILE).read_text())
         self._chain = build_chain(self._rule.steps, open_context(folder / CONTEXT_FOLDER))
-        self._index = PhotoIndex.open(folder)
-        landmarks = read_landmarks(folder)
-        pairs = zip(landmarks["landmark_id"].to_pylist(), landmarks["name"].to_pylist(), strict=True)
-        self._names: dict[int, str] = dict(pairs)
-        indexed = pq.read_table(folder / ENTRIES_FILE, columns=["landmark_id"])["landmark_id"].unique().to_pylist()
-        nameless = sorted(set(indexed) - set(self._names))
+        self._entries = Entries.open(folder / ENTRIES_FILE)
+        self._index = PhotoIndex.with_entries(folder, self._entries)
+        self._names = Names(read_landmarks(folder))
+        nameless = self._names.without(self._entries.landmarks())
         if nameless:
             raise ValueError(f"{folder}: landmarks {nameless[:5]} are in {ENTRIES_FILE} but not in landmarks.parquet")
+        self._any = np.eye(1, self._index.dimensions, dtype=np.float32)  # stands in for a row that has no answer
+        self(self._any)
 
-    def __call__(self, embeddings: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+    def __call__(
+        self, embeddings: NDArray[np.float32], errors: NDArray[np.object_] | None = None
+    ) -> dict[str, NDArray[Any]]:
         """Unit vectors float32 [n, dimensions] -> the outputs of `retrieve`, each with n rows.
 
         landmark_id int64 [n, 1], NONE where the photo shows none; landmark bytes [n, 1], empty where none;
         score and probability float32 [n, 1]; neighbours bytes [n, k], image ids, empty behind the last one found;
-        neighbour_scores float32 [n, k]; neighbour_landmark_ids int64 [n, k]. k is SHOWN, or less if the rule has less.
+        neighbour_scores float32 [n, k]; neighbour_landmark_ids int64 [n, k]; neighbour_landmarks and
+        neighbour_attributions bytes [n, k]; index_version int64 [n, 1]. k is SHOWN, or less if the rule has less.
+
+        `errors` bytes [n, 1] say what is wrong with a row, if something is. Such a row, and one that is not finite, has
+        no landmark, score -1, probability NaN and no neighbours; the others are answered as if it were not there.
 
         Raises ValueError if the vectors are not as long as the index's.
         """
@@ -56,16 +86,24 @@ class Retriever:
                 f"embeddings of {embeddings.shape[1]} dimensions, the index holds {self._index.dimensions}; "
                 "network and index are not of one export"
             )
+        bad = ~np.asarray(np.isfinite(embeddings).all(axis=1), dtype=np.bool_)
+        if errors is not None:
+            bad |= errors.ravel() != b""
+        found = self._answers(np.where(bad[:, None], self._any, embeddings))
+        for name, rows in found.items():
+            rows[bad] = EMPTY[name]
+        return {**found, "index_version": np.full((len(bad), 1), self._version, dtype=np.int64)}
+
+    def _answers(self, embeddings: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
         result = answered(embeddings, self._index, self._rule.neighbours, self._chain)
-        return {**self._answered(result.decided), **_shown(result.neighbours)}
+        return {**self._answered(result.decided), **self._shown(result.neighbours)}
 
     def _answered(self, answers: Answers) -> dict[str, NDArray[Any]]:
         sure = (answers.landmark_ids != NONE) & (answers.scores >= self._rule.threshold)
-        ids = np.where(sure, answers.landmark_ids, NONE)
-        names = [self._names[i] if i != NONE else "" for i in ids.tolist()]
+        ids = np.where(sure, answers.landmark_ids, NONE)[:, None]
         return {
-            "landmark_id": ids[:, None],
-            "landmark": _as_bytes(names)[:, None],
+            "landmark_id": ids,
+            "landmark": self._names(ids),
             "score": np.maximum(answers.scores, NO_SCORE)[:, None],
             "probability": self._probabilities(answers.scores)[:, None],
         }
@@ -77,17 +115,36 @@ class Retriever:
             return np.full(len(scores), np.nan, dtype=np.float32)
         return calibration.probability(scores).astype(np.float32)
 
+    def _shown(self, found: Neighbours) -> dict[str, NDArray[Any]]:
+        """The first SHOWN neighbours of each query."""
+        numbers, landmarks = found.image_ids[:, :SHOWN], found.landmark_ids[:, :SHOWN]
+        there = landmarks != NONE
+        ids = as_bytes([as_image_id(number) for number in numbers.ravel().tolist()]).reshape(numbers.shape)
+        rows = self._entries.rows(numbers).ravel()
+        attributions = as_bytes(self._entries.attributions(rows)).reshape(numbers.shape)
+        return {
+            "neighbours": np.where(there, ids, b""),
+            "neighbour_scores": np.maximum(found.scores[:, :SHOWN], NO_SCORE),
+            "neighbour_landmark_ids": landmarks.copy(),
+            "neighbour_landmarks": self._names(landmarks),
+            "neighbour_attributions": np.where(there, attributions, b""),
+        }
 
-def _shown(found: Neighbours) -> dict[str, NDArray[Any]]:
-    """The first SHOWN neighbours of each query."""
-    numbers, landmarks = found.image_ids[:, :SHOWN], found.landmark_ids[:, :SHOWN]
-    ids = [as_image_id(int(number)) for number in numbers.ravel()]
-    return {
-        "neighbours": np.where(landmarks == NONE, b"", _as_bytes(ids).reshape(numbers.shape)),
-        "neighbour_scores": np.maximum(found.scores[:, :SHOWN], NO_SCORE),
-        "neighbour_landmark_ids": np.ascontiguousarray(landmarks),
-    }
+
+# What a row holds where there is no answer.
+EMPTY: dict[str, Any] = {
+    "landmark_id": NONE,
+    "landmark": b"",
+    "score": NO_SCORE,
+    "probability": np.nan,
+    "neighbours": b"",
+    "neighbour_scores": NO_SCORE,
+    "neighbour_landmark_ids": NONE,
+    "neighbour_landmarks": b"",
+    "neighbour_attributions": b"",
+}
 
 
-def _as_bytes(texts: list[str]) -> NDArray[np.object_]:
+def as_bytes(texts: list[str]) -> NDArray[np.object_]:
+    """UTF-8, an object array [texts] as Triton wants it."""
     return np.array([text.encode() for text in texts], dtype=np.object_)

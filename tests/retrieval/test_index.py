@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import faiss
 import numpy as np
-import pyarrow as pa
 import pytest
+from retrieval.made_entries import entries_table
 
-from cairn.files import write_table
-from cairn.manifest import as_image_id
+from cairn.retrieval.entries import ENTRIES_FILE, EntriesError, write_entries
 from cairn.retrieval.index import (
-    ENTRIES_FILE,
     INDEX_FILE,
     PhotoIndex,
     PhotoIndexError,
     build_index,
     choose_type,
+    read_index,
     recall_against_flat,
+    remove_photos,
+    stored_vectors,
     write_index,
 )
 from cairn.retrieval.neighbours import NONE
@@ -75,25 +77,95 @@ def test_recall_counts_what_the_exact_search_finds() -> None:
     assert shared < 1
 
 
-def write(folder: Path, rows: int) -> None:
-    write_index(build_index(VECTORS, IDS, "Flat", None), folder / INDEX_FILE)
-    names = [as_image_id(i) for i in IDS.tolist()]
-    write_table(folder / ENTRIES_FILE, pa.table({"image_id": names[:rows], "landmark_id": LANDMARKS[:rows]}))
+def write(folder: Path, rows: int, factory: str = "Flat") -> None:
+    write_index(build_index(VECTORS, IDS, factory, 8), folder / INDEX_FILE)
+    write_entries(folder / ENTRIES_FILE, entries_table(IDS[:rows], LANDMARKS[:rows]))
 
 
-def test_opened_from_files_it_answers_the_same(tmp_path: Path) -> None:
-    write(tmp_path, 500)
-    made = PhotoIndex(build_index(VECTORS, IDS, "Flat", None), IDS, LANDMARKS).search(QUERIES, 5)
+@pytest.mark.parametrize("factory", ["Flat", "SQfp16", "IVF8,SQfp16", "IVF8,PQ4", "HNSW8", "OPQ4,IVF8,PQ4"])
+def test_mapped_from_files_it_answers_the_same(tmp_path: Path, factory: str) -> None:
+    write(tmp_path, 500, factory)
+    made = PhotoIndex(build_index(VECTORS, IDS, factory, 8), IDS, LANDMARKS).search(QUERIES, 5)
     opened = PhotoIndex.open(tmp_path).search(QUERIES, 5)
     assert np.array_equal(opened.image_ids, made.image_ids)
     assert np.array_equal(opened.landmark_ids, made.landmark_ids)
+    assert np.array_equal(opened.scores, made.scores)
+
+
+def test_the_same_index_has_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        write(tmp_path / name, 500)
+    for file in (INDEX_FILE, ENTRIES_FILE):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_an_open_index_outlives_its_files(tmp_path: Path) -> None:
+    """A server goes on with the index that it has mapped while another takes its place."""
+    write(tmp_path, 500)
+    opened = PhotoIndex.open(tmp_path)
+    wanted = opened.search(QUERIES, 5)
+    other = build_index(-VECTORS, IDS, "Flat", None)
+    faiss.write_index(other, str(tmp_path / "other"))
+    (tmp_path / "other").replace(tmp_path / INDEX_FILE)
+    assert np.array_equal(opened.search(QUERIES, 5).scores, wanted.scores)
 
 
 def test_refusals(tmp_path: Path) -> None:
-    with pytest.raises(PhotoIndexError, match="dvc repro"):
+    with pytest.raises(EntriesError, match=r"entries.arrow: no such file; run `dvc repro`"):
+        PhotoIndex.open(tmp_path)
+    write_entries(tmp_path / ENTRIES_FILE, entries_table(IDS, LANDMARKS))
+    with pytest.raises(PhotoIndexError, match=r"index.faiss: no such file; run `dvc repro`"):
+        PhotoIndex.open(tmp_path)
+    (tmp_path / INDEX_FILE).write_bytes(b"no index")
+    with pytest.raises(PhotoIndexError, match=r"index.faiss: FAISS cannot open it"):
         PhotoIndex.open(tmp_path)
     write(tmp_path, 499)
     with pytest.raises(PhotoIndexError, match="500 photos in the index, 499"):
         PhotoIndex.open(tmp_path)
     with pytest.raises(PhotoIndexError, match=r"index\.type = 'Flatt'"):
         build_index(VECTORS, IDS, "Flatt", None)
+
+
+@pytest.mark.parametrize(
+    ("factory", "near"),
+    [
+        ("Flat", 1e-6),
+        ("SQfp16", 1e-3),
+        ("IVF8,Flat", 1e-6),
+        ("IVF8,SQfp16", 1e-3),
+        ("OPQ4,Flat", 1e-5),
+        ("HNSW8", 1e-6),
+    ],
+)
+def test_stored_vectors_are_found_by_image_id(tmp_path: Path, factory: str, near: float) -> None:
+    write(tmp_path, 500, factory)
+    rows = np.array([17, 3, 499, 250])
+    for mapped in (True, False):
+        got = stored_vectors(read_index(tmp_path / INDEX_FILE, mapped), IDS[rows])
+        np.testing.assert_allclose(got, VECTORS[rows], atol=near)
+
+
+@pytest.mark.parametrize("factory", ["Flat", "SQfp16", "IVF8,SQfp16", "PCA16,Flat"])
+def test_removed_photos_are_gone_and_the_others_as_before(tmp_path: Path, factory: str) -> None:
+    write(tmp_path, 500, factory)
+    index, gone = read_index(tmp_path / INDEX_FILE, mapped=False), np.arange(500) % 3 == 0
+    wanted = PhotoIndex(index, IDS, LANDMARKS).search(QUERIES, 500)
+    stored_vectors(index, IDS[:1])
+    remove_photos(index, IDS[gone])
+    got = PhotoIndex(index, IDS[~gone], LANDMARKS[~gone]).search(QUERIES, 300)
+    for row in range(len(QUERIES)):
+        kept = ~np.isin(wanted.image_ids[row], IDS[gone]) & (wanted.landmark_ids[row] != NONE)
+        there = got.landmark_ids[row] != NONE
+        assert np.array_equal(got.image_ids[row][there], wanted.image_ids[row][kept][: there.sum()])
+    with pytest.raises(PhotoIndexError, match="0 of 1 photos were in the index"):
+        remove_photos(index, IDS[gone][:1])
+
+
+@pytest.mark.parametrize("factory", ["HNSW8", "OPQ4,IVF8,PQ4"])
+def test_removal_that_an_index_gets_wrong_is_refused(factory: str) -> None:
+    """Behind an id map, inverted lists would remove one photo and forget another."""
+    index = build_index(VECTORS, IDS, factory, 8)
+    with pytest.raises(PhotoIndexError, match="cannot remove photos; set index"):
+        remove_photos(index, IDS[:1])
+    assert index.ntotal == 500

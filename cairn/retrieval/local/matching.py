@@ -57,7 +57,7 @@ def inliers(
     By OpenCV; the same points and seed give the same answer. None fit where matches are too few to fix a movement.
     Unrelated photos have a few inliers by chance.
     """
-    import cv2  # the server's environment has none
+    import cv2  # slow to import, and most who import this module compare no photos
 
     nothing = np.zeros(len(a), dtype=bool)
     if len(a) < NEEDED[geometry]:

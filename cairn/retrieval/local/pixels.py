@@ -11,7 +11,7 @@ def reduced(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 
     Raises ValueError if the image is not RGB bytes.
     """
-    import cv2  # the server's environment has none
+    import cv2  # slow to import, and most who import this module compare no photos
 
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise ValueError(f"a photo for local features must be RGB uint8 [height, width, 3], not {image.shape}")

@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from typing import Protocol, TypeVar
 
-from cairn.retrieval.local.features import Features
+
+class Sized(Protocol):
+    """What says how much memory it holds, as Features do."""
+
+    @property
+    def nbytes(self) -> int:
+        """In bytes."""
 
 
-def remembered(features: Callable[[int], Features], most_bytes: int) -> Callable[[int], Features]:
-    """`features` of a photo's id, kept until what was asked for since takes `most_bytes`; the latest is always kept."""
-    kept: OrderedDict[int, Features] = OrderedDict()
+Key = TypeVar("Key", bound=Hashable)
+Thing = TypeVar("Thing", bound=Sized)
+
+
+def remembered(make: Callable[[Key], Thing], most_bytes: int) -> Callable[[Key], Thing]:
+    """What `make` makes of a key, kept until what was asked for since takes `most_bytes`; the latest is always kept."""
+    kept: OrderedDict[Key, Thing] = OrderedDict()
     held = 0
 
-    def look_up(image_id: int) -> Features:
+    def look_up(key: Key) -> Thing:
         nonlocal held
-        if image_id not in kept:
-            kept[image_id] = features(image_id)
-            held += kept[image_id].nbytes
-        kept.move_to_end(image_id)
+        if key not in kept:
+            kept[key] = make(key)
+            held += kept[key].nbytes
+        kept.move_to_end(key)
         while held > most_bytes and len(kept) > 1:
             held -= kept.popitem(last=False)[1].nbytes
-        return kept[image_id]
+        return kept[key]
 
     return look_up

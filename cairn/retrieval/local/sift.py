@@ -15,7 +15,7 @@ def sift(max_features: int, min_strength: float) -> Extractor:
 
     Raises ImportError where OpenCV is not installed.
     """
-    import cv2  # the server's environment has none
+    import cv2  # slow to import, and most who import this module compare no photos
 
     def extract(image: NDArray[np.uint8]) -> Features:
         grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)

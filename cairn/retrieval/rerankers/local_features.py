@@ -65,7 +65,7 @@ class LocalFeaturesParams(StepParams):
 
     @property
     def served(self) -> bool:
-        """No: the server has no photos."""
+        """No: `retrieve`, which runs the chain, is given no photo; `verify` compares after it has answered."""
         return False
 
 
@@ -106,11 +106,15 @@ class LocalFeatures:
 
     def fit(self, query_id: int, image_id: int) -> Fit:
         """What of a query's features fits to an index photo's."""
-        how, query, photo = self.params, self.of(query_id), self.of(image_id)
-        pairs = matches(query, photo, how.mutual, how.ratio, how.max_distance)
-        a, b = query.points[pairs[:, 0]], photo.points[pairs[:, 1]]
-        inside = inliers(a, b, how.geometry, how.pixels, how.trials, how.seed)
-        return Fit(a[inside], b[inside])
+        return fitted(self.params, self.of(query_id), self.of(image_id))
+
+
+def fitted(how: LocalFeaturesParams, query: Features, photo: Features) -> Fit:
+    """What of a query's features fits to a photo's; `verify` asks it too."""
+    pairs = matches(query, photo, how.mutual, how.ratio, how.max_distance)
+    a, b = query.points[pairs[:, 0]], photo.points[pairs[:, 1]]
+    inside = inliers(a, b, how.geometry, how.pixels, how.trials, how.seed)
+    return Fit(a[inside], b[inside])
 
 
 def build(params: LocalFeaturesParams, context: Context) -> LocalFeatures:

@@ -62,9 +62,33 @@ class Prototypes:
         cosines = queries @ self.vectors[at].T * factors
         return np.take_along_axis(cosines, place.reshape(landmark_ids.shape), 1)
 
+    def changed(
+        self, vectors: NDArray[np.float32], landmark_ids: NDArray[np.int64], touched: NDArray[np.int64]
+    ) -> Prototypes:
+        """After photos came or went: of the landmarks `touched`, int64 [any], those of their photos of now.
+
+        `vectors` and `landmark_ids` are all the photos that these landmarks have now, as in `prototypes_of`. The
+        classifier's own prototypes stay, unless no photo is left.
+        """
+        left = np.unique(landmark_ids)
+        own = self.landmark_ids[self.photos == 0]
+        stays = ~np.isin(self.landmark_ids, touched) | (
+            np.isin(self.landmark_ids, own) & np.isin(self.landmark_ids, left)
+        )
+        meant = ~np.isin(landmark_ids, own)
+        made = prototypes_of(vectors[meant], landmark_ids[meant], None)
+        ids = np.concatenate([self.landmark_ids[stays], made.landmark_ids])
+        order = np.argsort(ids, kind="stable")
+        return Prototypes(
+            ids[order],
+            np.concatenate([self.vectors[stays], made.vectors])[order],
+            np.concatenate([self.photos[stays], made.photos])[order],
+        )
+
     def save(self, path: Path) -> None:
         """Write them; the same prototypes give the same bytes."""
-        np.savez(path, landmark_ids=self.landmark_ids, vectors=self.vectors, photos=self.photos)
+        with path.open("wb") as file:  # given a path, numpy would add .npz to some
+            np.savez(file, landmark_ids=self.landmark_ids, vectors=self.vectors, photos=self.photos)
 
     @classmethod
     def open(cls, path: Path) -> Prototypes:

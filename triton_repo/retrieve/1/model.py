@@ -13,8 +13,8 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Open the index, the names and the rule of the answer."""
-        self._retrieve = Retriever(version_folder(args))
+        self._retrieve = Retriever(version_folder(args), int(args["model_version"]))
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """A response a request, from one search over all of them."""
-        return answer_together(requests, "embedding", self._retrieve)
+        return answer_together(requests, "embedding", self._retrieve, errors_too=True)

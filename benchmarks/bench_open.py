@@ -1,0 +1,108 @@
+"""Opening an index to answer from it: mapped into memory, as the server does, against read into it.
+
+    python benchmarks/bench_open.py [--photos 1000000] [--dimensions 64]
+
+Prints, for an exact index and for inverted lists, how long opening takes until the first answer, what it adds to the
+process's memory then and after many answers, and how large the files are. Each way runs in a process of its own, the
+files in the page cache.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from cairn.retrieval.entries import ENTRIES_FILE, Entries, write_entries
+from cairn.retrieval.index import INDEX_FILE, PhotoIndex, build_index, choose_type, read_index, write_index
+
+WAYS = {"mapped": True, "read": False}
+QUERIES = 200
+LANDMARK = 20  # photos of each
+
+
+def made(photos: int, dimensions: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Unit vectors and rising image numbers."""
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((photos, dimensions), dtype=np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors, np.unique(rng.integers(-(2**63), 2**63, photos + photos // 100))[:photos]
+
+
+def write(folder: Path, factory: str, vectors: NDArray[np.float32], ids: NDArray[np.int64]) -> None:
+    """What the index stage writes."""
+    folder.mkdir()
+    write_index(build_index(vectors, ids, factory, None), folder / INDEX_FILE)
+    rows = np.arange(len(ids))
+    columns = {
+        "image_id": ids,
+        "landmark_id": rows // LANDMARK,
+        "source_name": pa.array(rows).cast(pa.string()),
+        "author": (rows // LANDMARK).astype(str),
+        "licence": np.full(len(rows), "CC-BY-4.0"),
+        "shard": np.char.add("shard_", (rows // 20_000).astype(str)),
+        "offset": rows * 512,
+        "size": rows,
+    }
+    write_entries(folder / ENTRIES_FILE, pa.table(columns))
+
+
+def memory_mb() -> float:
+    """Resident, of this process, of pages that are its own and of those it has mapped."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmRSS"))
+    return int(line.split()[1]) / 1024
+
+
+def measure(folder: Path, mapped: bool) -> None:
+    """Open, answer, print one line."""
+    before, start = memory_mb(), time.perf_counter()
+    entries = Entries.open(folder / ENTRIES_FILE)
+    index = PhotoIndex(read_index(folder / INDEX_FILE, mapped), entries.image_ids, entries.landmark_ids)
+    opened, at_open = time.perf_counter() - start, memory_mb() - before
+    queries = np.random.default_rng(1).standard_normal((QUERIES, index.dimensions)).astype(np.float32)
+    index.search(queries[:1], 10)
+    first = time.perf_counter() - start
+    start = time.perf_counter()
+    for query in queries[1:]:
+        index.search(query[None], 10)
+    each = (time.perf_counter() - start) / (QUERIES - 1)
+    print(
+        f"open {opened * 1e3:8.1f} ms {at_open:7.0f} MB   first answer {first * 1e3:8.1f} ms   then "
+        f"{each * 1e3:6.2f} ms each {memory_mb() - before:7.0f} MB"
+    )
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photos", type=int, default=1_000_000)
+    parser.add_argument("--dimensions", type=int, default=64)
+    parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.measure is not None:
+        measure(args.measure, WAYS[args.way])
+        return
+    vectors, ids = made(args.photos, args.dimensions)
+    with tempfile.TemporaryDirectory() as name:
+        for factory in dict.fromkeys(("Flat", choose_type(args.photos))):
+            folder = Path(name) / factory
+            write(folder, factory, vectors, ids)
+            size = sum(path.stat().st_size for path in folder.iterdir()) / 2**20
+            print(
+                f"{args.photos} photos of {args.dimensions} dimensions, {factory}: {size:.0f} MB of files", flush=True
+            )
+            for way in WAYS:
+                print(f"  {way:8}", end="", flush=True)
+                subprocess.run([sys.executable, __file__, "--measure", folder, "--way", way], check=True)
+
+
+if __name__ == "__main__":
+    main()
