@@ -350,15 +350,51 @@ class EvaluateParams(Block):
         return self
 
 
+class BatchingParams(Block):
+    """How the server gathers requests into batches of the network."""
+
+    preferred: tuple[Positive, ...]  # sizes that are run at once; those over the largest batch are left out
+    delay_ms: Annotated[float, Field(ge=0, le=1000)]  # how long a smaller batch waits for more
+    queue: Positive  # requests that wait at most; more are refused at once
+    timeout_s: Annotated[float, Field(gt=0, le=3600)]  # a request that waited so long is refused: nobody listens
+    instances: Annotated[int, Field(ge=1, le=64)]  # copies of the network that run side by side, on each GPU
+
+
+class ProfileParams(Block):
+    """Batches that the TensorRT plan is made for. It takes any from 1 on: a single photo must have its answer."""
+
+    opt: Positive  # the one it is tuned for
+    max: Positive
+
+
+class BuilderParams(Block):
+    """What TensorRT may use to look for the fastest plan."""
+
+    workspace_gb: Annotated[float, Field(gt=0, le=1024)]  # GPU memory for the scratch space of a layer
+    level: Annotated[int, Field(ge=0, le=5)]  # effort: 0 builds fastest, 5 looks longest
+    tf32: bool  # whether what stays in FP32 may be multiplied in TF32
+
+
 class ExportParams(Block):
     """What is served, and how like the trained network it must be."""
 
     opset: Annotated[int, Field(ge=17, le=25)]
     max_batch: Annotated[int, Field(ge=2, le=1024)]
     parity_photos: Positive
-    min_cosine: Annotated[float, Field(gt=0, le=1)]  # of the FP16 network against the FP32 one
+    min_cosine: Annotated[float, Field(gt=0, le=1)]  # of the FP16 network against the FP32 one, and of the plan
     min_agreement: Share  # of top-1 answers on validation queries
+    batching: BatchingParams
     tensorrt: Literal["auto", "require", "off"]
+    profile: ProfileParams
+    builder: BuilderParams
+
+    @model_validator(mode="after")
+    def _sizes(self) -> ExportParams:
+        if not self.profile.opt <= self.profile.max <= self.max_batch:
+            raise ValueError(
+                f"profile: opt <= max <= max_batch is needed; {self.profile.opt}, {self.profile.max}, {self.max_batch}"
+            )
+        return self
 
 
 class Params(Block):

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cairn.serving.server import default_server_env, running_server
+from cairn.serving.command import LOOPBACK
+from cairn.serving.server import Server, default_server_env, free_ports, started
 
 if TYPE_CHECKING:
     from serving.tiny_repository import Tiny
@@ -24,7 +25,14 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
 
 
 @pytest.fixture(scope="session")
-def tiny_server(tiny: Tiny) -> Iterator[str]:
+def tiny_serving(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The server itself: its log, its metrics, and the folder with the key to what it keeps closed."""
+    folder = tmp_path_factory.mktemp("serve")
+    with started(tiny.repository, default_server_env(), folder, free_ports(), LOOPBACK, photos=tiny.photos) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def tiny_server(tiny_serving: Server) -> str:
     """The gRPC address, host:port."""
-    with running_server(tiny.repository, default_server_env()) as address:
-        yield address
+    return tiny_serving.address

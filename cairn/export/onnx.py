@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from cairn.files import written_aside
 from cairn.networks.embedder import Embedder, mirrored
-
-INPUT, OUTPUT = "image", "embedding"
+from cairn.serving.embedding import INPUT, OUTPUT
 
 
 class HalfEmbedder(nn.Module):

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
-from cairn.export.onnx import INPUT, OUTPUT
 from cairn.retrieval.answer import answered
 from cairn.retrieval.index import PhotoIndex
 from cairn.retrieval.rerankers.chain import Chain
 
-BATCH = 16
 TIE = 0.01  # two answers whose scores are so near, as a share of the larger: which comes first is chance
 
 
@@ -27,22 +22,6 @@ class Parity:
     least_cosine: float
     mean_cosine: float
     agreement: float  # share of photos with the same best landmark, or a tie between two
-
-
-def onnx_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
-    """The network in ONNX Runtime on the CPU."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-
-def run_onnx(session: onnxruntime.InferenceSession, images: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Unit vectors float32 [photos, dimensions] of images float32 [photos, 3, size, size]."""
-    return np.concatenate([session.run([OUTPUT], {INPUT: batch})[0] for batch in _batches(images)])
-
-
-def _batches(images: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
-    return (images[start : start + BATCH] for start in range(0, len(images), BATCH))
 
 
 def compare(

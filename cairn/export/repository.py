@@ -7,19 +7,30 @@ from pathlib import Path
 
 from cairn.answering.preprocess import Preprocessing
 from cairn.files import written_aside
+from cairn.gallery.versions import retire
 from cairn.retrieval.answer import ANSWER_FILE
 from cairn.retrieval.context import CONTEXT_FOLDER
-from cairn.retrieval.index import ENTRIES_FILE, INDEX_FILE
+from cairn.retrieval.entries import ENTRIES_FILE
+from cairn.retrieval.index import INDEX_FILE
+from cairn.serving.plans import NETWORK_FILE, NetworkHashes, sha256_of
 
 REPOSITORY = Path("triton_repo")
 PREPROCESSING = REPOSITORY / "preprocess" / "1" / "preprocess.json"
 NETWORK = REPOSITORY / "embed" / "1" / "model.onnx"
-PLAN = REPOSITORY / "embed" / "1" / "model.plan"
+EMBED = REPOSITORY / "embed"
+HASHES = EMBED / "1" / NETWORK_FILE
 RETRIEVAL = REPOSITORY / "retrieve" / "1"
 
 
-def place(network: Path, preprocessing: Preprocessing, index: Path, landmarks: Path, evaluation: Path) -> None:
-    """Copy network, index, landmarks.parquet, answer.json and context/ into the repository; write preprocess.json."""
+def place(
+    network: Path, half: Path, preprocessing: Preprocessing, index: Path, landmarks: Path, evaluation: Path
+) -> None:
+    """Copy network, index, landmarks.parquet, answer.json and context/ into the repository; write preprocess.json.
+
+    network.json says which networks these are; `half` is the FP16 one, which TensorRT plans are built from. Published
+    versions of the index that are made from another export are removed.
+    """
+    NetworkHashes(fp32=sha256_of(network), fp16=sha256_of(half)).write(HASHES)
     with written_aside(PREPROCESSING) as aside:
         aside.write_text(preprocessing.model_dump_json(indent=2) + "\n")
     copies = {
@@ -34,3 +45,4 @@ def place(network: Path, preprocessing: Preprocessing, index: Path, landmarks: P
             shutil.copyfile(source, aside)
     with written_aside(RETRIEVAL / CONTEXT_FOLDER) as aside:
         shutil.copytree(evaluation / CONTEXT_FOLDER, aside)
+    retire(REPOSITORY)

@@ -1,4 +1,4 @@
-"""Finding the server's environment and laying out the folder it runs from, the tracked repository left as it is."""
+"""Finding the server's environment, and laying out the folder with its programs. The repository is served as it is."""
 
 from __future__ import annotations
 
@@ -9,11 +9,17 @@ from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
+from cairn.files import discard
+from cairn.gallery.locking import GalleryError
+from cairn.gallery.versions import check_versions
+from cairn.serving.command import Embedder
+
 EXPORTED = {
     "preprocess": ("preprocess.json",),
     "embed": ("model.onnx",),
-    "retrieve": ("index.faiss", "entries.parquet", "landmarks.parquet", "answer.json"),
+    "retrieve": ("index.faiss", "landmarks.parquet", "answer.json"),
 }
+PLAN_FILE = "model.plan"
 WAY_OUT = "run `make setup`"
 
 
@@ -26,17 +32,16 @@ class ServerEnv(NamedTuple):
 
     root: Path
     binary: Path  # tritonserver
-    backend: Path  # folder of the Python backend
+    backends: Path  # folder of folders, `python` among them
     stub: Path  # the process that runs a Python model, built for this environment's Python
     libraries: tuple[Path, ...]  # folders
 
 
 class Layout(NamedTuple):
-    """What the server is started on."""
+    """What the server is started from."""
 
     binary: Path
     backends: Path
-    models: Path
 
 
 def find_server_env(root: Path) -> ServerEnv:
@@ -60,7 +65,7 @@ def find_server_env(root: Path) -> ServerEnv:
     return ServerEnv(
         root=root,
         binary=_existing(server / "bin" / "tritonserver"),
-        backend=_existing(server / "backends" / "python"),
+        backends=_existing(server / "backends" / "python").parent,
         stub=_existing(server / "python_backend_stubs" / python / "triton_python_backend_stub"),
         libraries=(_existing(packages / "nvidia_pytriton.libs"), _base_libraries(root, packages.parent.name)),
     )
@@ -93,35 +98,62 @@ def _base_libraries(root: Path, python: str) -> Path:
     return folder
 
 
-def check_repository(repository: Path) -> None:
-    """Raises ServerError, naming the file, if the models or what the export stage puts beside them are missing."""
-    for model, names in EXPORTED.items():
-        if not (repository / model / "config.pbtxt").exists():
-            raise ServerError(
-                f"{repository / model / 'config.pbtxt'}: no such file; {repository} is no model repository"
-            )
-        for name in names:
-            path = repository / model / "1" / name
+def check_repository(repository: Path, embedder: Embedder) -> None:
+    """Raises ServerError, naming the file, if the models or what the export stage puts beside them are missing, or the
+    newest index is one of another network.
+
+    Of a model with several versions the newest is looked at; `embedder` is what will run the network.
+    """
+    config = "config.pbtxt" if embedder == "python" else f"configs/{embedder}.pbtxt"
+    for model, names in _needed(embedder).items():
+        folder = repository / model
+        if not folder.is_dir():
+            raise ServerError(f"{folder}: no such folder; {repository} is no model repository")
+        data = folder / str(newest_version(folder))
+        for path in (folder / (config if model == "embed" else "config.pbtxt"), *(data / name for name in names)):
             if not path.exists():
-                raise ServerError(f"{path}: no such file; run `make repro`, which exports it")
+                raise ServerError(f"{path}: no such file; run {_maker(path)}")
+    try:
+        check_versions(repository)
+    except GalleryError as error:
+        raise ServerError(str(error)) from error
 
 
-def lay_out(repository: Path, env: ServerEnv, folder: Path) -> Layout:
-    """Lay out `folder`, over an earlier layout: models linked, their configs naming `env`, programs executable."""
-    binary, models, backends = folder / env.binary.name, folder / "models", folder / "backends"
+def _needed(embedder: Embedder) -> dict[str, tuple[str, ...]]:
+    return EXPORTED if embedder != "tensorrt" else {**EXPORTED, "embed": (PLAN_FILE,)}
+
+
+def _maker(path: Path) -> str:
+    return "`cairn plan`, which builds it" if path.name == PLAN_FILE else "`make repro`, which exports it"
+
+
+def newest_version(model: Path) -> int:
+    """The highest number of a version's folder below a model's; 1 where there is none."""
+    return max((int(path.name) for path in model.iterdir() if path.name.isdecimal() and path.is_dir()), default=1)
+
+
+def check_backend(env: ServerEnv, embedder: Embedder) -> None:
+    """Raises ServerError if the environment's server has no backend of that name."""
+    if not (env.backends / embedder).is_dir():
+        raise ServerError(
+            f"{env.backends}: no backend `{embedder}`; the server of {env.root.name} has only "
+            f"{sorted(path.name for path in env.backends.iterdir())}. Serve from the official container, as "
+            "docs/serving.md says, or with --embedder python"
+        )
+
+
+def lay_out(env: ServerEnv, folder: Path) -> Layout:
+    """Lay out `folder`, over an earlier layout: the server and its backends, linked, programs executable."""
+    binary, backends = folder / env.binary.name, folder / "backends"
     binary.unlink(missing_ok=True)
-    for old in (models, backends):
-        if old.exists():
-            shutil.rmtree(old)
-    for source in sorted(path for path in repository.iterdir() if (path / "config.pbtxt").exists()):
-        _lay_out_model(source.absolute(), models / source.name, env)
-    backend = backends / "python"
-    backend.mkdir(parents=True)
-    for path in env.backend.iterdir():
-        (backend / path.name).symlink_to(path)
-    _place_executable(env.stub, backend / env.stub.name)
+    discard(backends)
+    for backend in sorted(path for path in env.backends.iterdir() if path.is_dir()):
+        (backends / backend.name).mkdir(parents=True)
+        for path in backend.iterdir():
+            (backends / backend.name / path.name).symlink_to(path)
+    _place_executable(env.stub, backends / "python" / env.stub.name)
     _place_executable(env.binary, binary)
-    return Layout(binary, backends, models)
+    return Layout(binary, backends)
 
 
 def _place_executable(source: Path, target: Path) -> None:
@@ -131,14 +163,3 @@ def _place_executable(source: Path, target: Path) -> None:
     else:
         shutil.copyfile(source, target)
         target.chmod(0o755)
-
-
-def _lay_out_model(source: Path, target: Path, env: ServerEnv) -> None:
-    target.mkdir(parents=True)
-    config = (source / "config.pbtxt").read_text()
-    if 'backend: "python"' in config:
-        config += f'parameters {{ key: "EXECUTION_ENV_PATH" value: {{ string_value: "{env.root}" }} }}\n'
-    (target / "config.pbtxt").write_text(config)
-    for path in source.iterdir():
-        if path.name != "config.pbtxt":
-            (target / path.name).symlink_to(path)

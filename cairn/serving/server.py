@@ -19,26 +19,40 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import NamedTuple
 
-from cairn.serving.runtime import Layout, ServerEnv, ServerError, check_repository, find_server_env, lay_out
+from cairn.serving.command import (
+    EVERYWHERE,
+    EXIT_S,
+    LOOPBACK,
+    CommandError,
+    Ports,
+    Serving,
+    Tls,
+    add_options,
+    flags,
+    serving_of,
+)
+from cairn.serving.command import environment as command_environment
+from cairn.serving.control import FILE as CONTROL_FILE
+from cairn.serving.control import HEADER, Control, ControlError, new_key, write
+from cairn.serving.plans import PlanError, check_plan
+from cairn.serving.plans import host as host_here
+from cairn.serving.runtime import (
+    Layout,
+    ServerEnv,
+    ServerError,
+    check_backend,
+    check_repository,
+    find_server_env,
+    lay_out,
+)
 from cairn.serving.threads import VARIABLE as THREADS_VARIABLE
 
 ROOT = Path(__file__).resolve().parents[2]
 ENV_VARIABLE = "CAIRN_SERVER_ENV"
-LOOPBACK = "127.0.0.1"
-CLOSED = "shared-memory,model-repository,trace"  # protocols no client needs, and that reach beyond asking
-EXIT_S = 10  # for requests under way when the server is told to stop
 STARTUP_S = 120.0
 SHARED_MEMORY = Path("/dev/shm")
 LIBC = ctypes.CDLL(None)  # opened here: the forked child should do as little as it can
 PR_SET_PDEATHSIG = 1
-
-
-class Ports(NamedTuple):
-    """TCP ports."""
-
-    grpc: int = 8001
-    http: int = 8000
-    metrics: int = 8002
 
 
 class Server(NamedTuple):
@@ -47,6 +61,8 @@ class Server(NamedTuple):
     process: subprocess.Popen[bytes]
     address: str  # host:port of gRPC
     log: Path
+    metrics: str  # URL of what Prometheus reads
+    folder: Path  # holds control.json, which cairn.serving.control reads
 
 
 def default_server_env() -> Path:
@@ -54,8 +70,16 @@ def default_server_env() -> Path:
     return Path(os.environ.get(ENV_VARIABLE) or ROOT / ".venv-server")
 
 
+def default_photos() -> Path | None:
+    """The folder that the shards of the last run's index lie in, if it is there."""
+    folder = ROOT / "build" / "clean"
+    return folder if folder.is_dir() else None
+
+
 @contextmanager
-def running_server(repository: Path, env: Path, timeout_s: float = STARTUP_S) -> Iterator[str]:
+def running_server(
+    repository: Path, env: Path, timeout_s: float = STARTUP_S, photos: Path | None = None
+) -> Iterator[str]:
     """Serve `repository` on free loopback ports while the block runs; gives the gRPC address, host:port.
 
     `env` is the server's virtual environment. Raises ServerError if something is missing or the server does not
@@ -63,7 +87,7 @@ def running_server(repository: Path, env: Path, timeout_s: float = STARTUP_S) ->
     """
     with (
         tempfile.TemporaryDirectory(prefix="cairn-serve-") as folder,
-        started(repository, env, Path(folder), free_ports(), LOOPBACK, timeout_s) as server,
+        started(repository, env, Path(folder), free_ports(), LOOPBACK, timeout_s, photos=photos) as server,
     ):
         yield server.address
 
@@ -79,35 +103,74 @@ def free_ports() -> Ports:
 
 @contextmanager
 def started(
-    repository: Path, env: Path, folder: Path, ports: Ports, host: str, timeout_s: float = STARTUP_S
+    repository: Path,
+    env: Path,
+    folder: Path,
+    ports: Ports,
+    host: str,
+    timeout_s: float = STARTUP_S,
+    *,
+    photos: Path | None = None,
+    tls: Tls | None = None,
+    verbose: int = 0,
 ) -> Iterator[Server]:
-    """Serve `repository` while the block runs, from `folder`, which is laid out anew and keeps the log.
+    """Serve `repository` while the block runs, from `folder`, which keeps the log and, until the end, control.json.
 
-    Raises ServerError as running_server does, and if a port is taken.
+    Raises ServerError as running_server does, and if a port is taken; ControlError if CAIRN_CONTROL_KEY is no key.
     """
-    check_repository(repository)
-    found = find_server_env(env)
-    _check_ports(host, ports)
-    layout = lay_out(repository, found, folder)
+    serving = Serving(repository.absolute(), new_key(), host=host, ports=ports, photos=photos, tls=tls, verbose=verbose)
+    with serve(serving, env, folder, timeout_s) as server:
+        yield server
+
+
+@contextmanager
+def serve(serving: Serving, env: Path, folder: Path, timeout_s: float) -> Iterator[Server]:
+    """As `started`, with all that can be said of how. Raises PlanError for a TensorRT plan that belongs elsewhere."""
+    found = _checked(serving, env)
+    layout = lay_out(found, folder)
+    (folder / CONTROL_FILE).unlink(missing_ok=True)  # of a launcher that was killed
     log = folder / "triton.log"
     shared = f"cairn_{os.getpid()}_{secrets.token_hex(4)}"
     with log.open("wb") as file:
         process = subprocess.Popen(
-            _command(layout, ports, host, shared),
-            env=_environment(found),
+            _command(layout, serving, shared),
+            env=_environment(found, serving),
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
             start_new_session=True,
             preexec_fn=_end_with_parent,  # noqa: PLW1509 - makes one system call
         )
+    address = f"{_reachable(serving.host)}:{serving.ports.grpc}"
+    certificate = None if serving.tls is None else str(serving.tls.authority or serving.tls.certificate)
     try:
-        _wait_until_ready(process, LOOPBACK if host == "0.0.0.0" else host, ports.http, log, timeout_s)
-        yield Server(process, f"{host}:{ports.grpc}", log)
+        _wait_until_ready(process, _reachable(serving.http_host), serving.ports.http, log, timeout_s)
+        write(folder, Control(address, HEADER, serving.key, certificate))
+        metrics = f"http://{_reachable(serving.metrics_host)}:{serving.ports.metrics}/metrics"
+        yield Server(process, address, log, metrics, folder)
     finally:
+        (folder / CONTROL_FILE).unlink(missing_ok=True)
         _stop(process)
         for left in SHARED_MEMORY.glob(f"{shared}*"):
             left.unlink(missing_ok=True)
+
+
+def _checked(serving: Serving, env: Path) -> ServerEnv:
+    """The server's environment, once nothing that can be seen beforehand keeps the server from starting."""
+    found = find_server_env(env)
+    check_backend(found, serving.embedder)
+    check_repository(serving.repository, serving.embedder)
+    if serving.embedder == "tensorrt":
+        for warning in check_plan(serving.repository / "embed" / "1", host_here()):
+            print(warning, file=sys.stderr)
+    hosts = (serving.host, serving.http_host, serving.metrics_host)
+    for (name, port), host in zip(serving.ports._asdict().items(), hosts, strict=True):
+        _check_port(name, host, port)
+    return found
+
+
+def _reachable(host: str) -> str:
+    return LOOPBACK if host == EVERYWHERE else host
 
 
 def _end_with_parent() -> None:
@@ -115,39 +178,32 @@ def _end_with_parent() -> None:
     LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def _check_ports(host: str, ports: Ports) -> None:
-    for name, port in ports._asdict().items():
-        try:
-            socket.create_server((host, port)).close()
-        except OSError as error:
-            raise ServerError(f"{host}:{port}: cannot listen there ({error.strerror}); pass --{name}-port") from error
+def _check_port(name: str, host: str, port: int) -> None:
+    try:
+        socket.create_server((host, port)).close()
+    except OSError as error:
+        raise ServerError(f"{host}:{port}: cannot listen there ({error.strerror}); pass --{name}-port") from error
 
 
-def _command(layout: Layout, ports: Ports, host: str, shared: str) -> list[str]:
+def _command(layout: Layout, serving: Serving, shared: str) -> list[str]:
     return [
         str(layout.binary),
-        f"--model-repository={layout.models}",
+        *flags(serving),
         f"--backend-directory={layout.backends}",
         f"--backend-config=python,shm-region-prefix-name={shared}",
-        "--disable-auto-complete-config",
-        f"--grpc-address={host}",
-        f"--grpc-port={ports.grpc}",
-        f"--http-address={host}",
-        f"--http-port={ports.http}",
-        f"--metrics-address={host}",
-        f"--metrics-port={ports.metrics}",
         "--allow-gpu-metrics=false",
-        f"--grpc-restricted-protocol={CLOSED}:closed={secrets.token_hex(16)}",
-        f"--http-restricted-api={CLOSED}:closed={secrets.token_hex(16)}",
-        f"--exit-timeout-secs={EXIT_S}",
     ]
 
 
-def _environment(env: ServerEnv) -> dict[str, str]:
-    """This process's environment, with the server's libraries and without what leads its Python elsewhere."""
-    kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
+def _environment(env: ServerEnv, serving: Serving) -> dict[str, str]:
+    """This process's environment, but the Python that the server's stub finds is that of the server's environment."""
+    kept = {
+        name: value for name, value in command_environment(serving).items() if name not in ("PYTHONPATH", "PYTHONHOME")
+    }
     libraries = [*map(str, env.libraries), *filter(None, [kept.get("LD_LIBRARY_PATH")])]
-    return {**kept, "LD_LIBRARY_PATH": ":".join(libraries), "PYTHONDONTWRITEBYTECODE": "1"}
+    path = [str(env.root / "bin"), *filter(None, [kept.get("PATH")])]
+    found = {"PATH": os.pathsep.join(path), "VIRTUAL_ENV": str(env.root), "LD_LIBRARY_PATH": ":".join(libraries)}
+    return {**kept, **found}
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], host: str, port: int, log: Path, timeout_s: float) -> None:
@@ -172,9 +228,9 @@ def _ready(host: str, port: int) -> bool:
 
 
 def _complaints(log: Path) -> str:
-    """The errors in Triton's log, whose lines begin with E and the date; its last lines where there are none."""
+    """The errors in Triton's log, marked E behind the time; its last lines where there are none."""
     lines = log.read_text(errors="replace").splitlines()
-    errors = [line for line in lines if re.match(r"E\d{4} |error: ", line) and "CudaDriverHelper" not in line]
+    errors = [line for line in lines if re.match(r"\S+Z E |error: ", line) and "CudaDriverHelper" not in line]
     return "\n".join([*(errors or lines[-20:]), f"(all of the log: {log})"])
 
 
@@ -196,15 +252,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.environ[THREADS_VARIABLE] = str(args.threads)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
-    ports = Ports(args.grpc_port, args.http_port, args.metrics_port)
     try:
-        with started(args.repository, args.server_env, args.folder, ports, args.host, args.timeout) as server:
+        serving = serving_of(args, new_key())
+        with serve(serving, args.server_env, args.folder, args.timeout) as server:
             print(f"Triton serves {args.repository} at {server.address} (log: {server.log}); ask it with", flush=True)
             print(f"  cairn query --server {server.address} PHOTO...", flush=True)
             status = server.process.wait()
             print(f"the server stopped with status {status}:\n{_complaints(server.log)}", file=sys.stderr)
             return 1
-    except ServerError as error:
+    except (ServerError, ControlError, CommandError, PlanError) as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -224,7 +280,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Serve the exported model with the real Triton server, on this machine's CPU, without a container.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--repository", type=Path, default=ROOT / "triton_repo", help="the model repository")
+    add_options(parser, Serving(ROOT / "triton_repo", key="", photos=default_photos()))
     parser.add_argument(
         "--server-env",
         type=Path,
@@ -232,11 +288,11 @@ def _parser() -> argparse.ArgumentParser:
         help=f"virtual environment of the server, or ${ENV_VARIABLE}",
     )
     parser.add_argument(
-        "--folder", type=Path, default=ROOT / "build" / "serve", help="what the server runs from; keeps the log"
+        "--folder",
+        type=Path,
+        default=ROOT / "build" / "serve",
+        help="what the server runs from; keeps the log and the key to reload",
     )
-    parser.add_argument("--host", default=LOOPBACK, help="address to listen on")
-    for name, port in Ports()._asdict().items():
-        parser.add_argument(f"--{name}-port", type=int, default=port, help=" ")
     parser.add_argument(
         "--threads", type=int, default=None, help=f"of each model, or ${THREADS_VARIABLE}; none: all cores"
     )

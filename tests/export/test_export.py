@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,14 +14,16 @@ import torch
 
 from cairn.answering.preprocess import Preprocessing
 from cairn.export import repository
-from cairn.export.onnx import INPUT, OUTPUT, HalfEmbedder, write_onnx
-from cairn.export.parity import compare, onnx_session, run_onnx
-from cairn.export.tensorrt import readiness
+from cairn.export.onnx import HalfEmbedder, write_onnx
+from cairn.export.onnx_run import onnx_session, run_onnx
+from cairn.export.parity import compare
 from cairn.networks.embedder import Embedder, make_embedder
 from cairn.retrieval.index import PhotoIndex, build_index
 from cairn.retrieval.rerankers.base import Context
 from cairn.retrieval.rerankers.chain import build_chain
 from cairn.retrieval.rerankers.knn_vote import KnnVoteParams
+from cairn.serving.embedding import INPUT, OUTPUT
+from cairn.serving.plans import NetworkHashes, read_written
 
 SIZE = 64
 IMAGES = np.random.default_rng(0).normal(size=(5, 3, SIZE, SIZE)).astype(np.float32)
@@ -90,16 +93,14 @@ def test_everything_the_server_needs_is_placed(tmp_path: Path, monkeypatch: pyte
     shutil.copytree(tiny / "retrieve" / "1", made)
     shutil.copy(tiny / "embed" / "1" / "model.onnx", made / "network.onnx")
     how = Preprocessing.model_validate_json((tiny / "preprocess" / "1" / "preprocess.json").read_text())
-    repository.place(made / "network.onnx", how, made, made / "landmarks.parquet", made)
-    for path in ("retrieve/1/index.faiss", "retrieve/1/entries.parquet", "retrieve/1/landmarks.parquet"):
+    (made / "half.onnx").write_bytes(b"the FP16 one")
+    repository.place(made / "network.onnx", made / "half.onnx", how, made, made / "landmarks.parquet", made)
+    for path in ("retrieve/1/index.faiss", "retrieve/1/entries.arrow", "retrieve/1/landmarks.parquet"):
         assert (repository.REPOSITORY / path).read_bytes() == (tiny / path).read_bytes()
     assert (repository.REPOSITORY / "retrieve/1/answer.json").exists()
     assert (repository.REPOSITORY / "retrieve/1/context/distractors.npy").exists()
     assert repository.NETWORK.read_bytes() == (tiny / "embed/1/model.onnx").read_bytes()
     assert Preprocessing.model_validate_json(repository.PREPROCESSING.read_text()) == how
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
-def test_without_a_gpu_no_plan_is_built_and_it_is_said() -> None:
-    assert not readiness().ready
-    assert "GPU" in readiness().reason
+    hashes = read_written(repository.HASHES, NetworkHashes)
+    assert hashes.fp32 == hashlib.sha256(repository.NETWORK.read_bytes()).hexdigest()
+    assert hashes.fp16 == hashlib.sha256(b"the FP16 one").hexdigest()

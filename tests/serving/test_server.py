@@ -3,33 +3,50 @@
 from __future__ import annotations
 
 import io
+import json
 import os
+import queue
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import onnx
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from google.protobuf import json_format, text_format
 from PIL import Image
-from serving.tiny_repository import NAMES, PREPROCESSING, RULE, Tiny, embed_offline, photo
+from serving.certificates import Authority
+from serving.tiny_repository import DIMENSIONS, NAMES, PREPROCESSING, RULE, SIDE, Tiny, embed_offline, photo
 from tritonclient import grpc
+from tritonclient.grpc.model_config_pb2 import ModelConfig
 from tritonclient.utils import InferenceServerException
 
 from cairn.answering.preprocess import prepare
 from cairn.client import Answer, Client, PhotoError
+from cairn.export.triton_configs import NetworkSizes, python_config
+from cairn.files import write_table
 from cairn.manifest import as_image_id
+from cairn.params import BatchingParams
 from cairn.retrieval.answer import answered
 from cairn.retrieval.context import CONTEXT_FOLDER, open_context
 from cairn.retrieval.index import PhotoIndex
 from cairn.retrieval.rerankers.chain import build_chain
+from cairn.serving.command import LOOPBACK, Ports, Tls
+from cairn.serving.control import FILE as CONTROL_FILE
+from cairn.serving.control import read
 from cairn.serving.retrieving import SHOWN
 from cairn.serving.runtime import ServerError
-from cairn.serving.server import LOOPBACK, Ports, default_server_env, free_ports, running_server, started
+from cairn.serving.server import Server, default_server_env, free_ports, running_server, started
 
 MODELS = ["preprocess", "embed", "retrieve", "landmark"]
 
@@ -92,7 +109,7 @@ def test_too_many_pixels_are_refused(tiny_server: str) -> None:
     Image.new("L", (2500, 2000)).save(out, format="PNG")
     with Client(tiny_server) as client:
         (got,) = client.query([out.getvalue()])
-    assert str(got) == "2500 x 2000 pixels, over the limit of 4 megapixels"
+    assert str(got) == "5 megapixels, over the limit of 4 megapixels"
 
 
 def test_a_batch_in_one_request(tiny: Tiny, tiny_server: str) -> None:
@@ -105,9 +122,19 @@ def test_a_batch_in_one_request(tiny: Tiny, tiny_server: str) -> None:
     np.testing.assert_allclose(prepared[1], prepare(list(tiny.known.values())[1], PREPROCESSING), atol=1e-6)
 
 
-def test_a_batch_in_one_request_fails_as_one(tiny: Tiny, tiny_server: str) -> None:
+def test_a_broken_photo_of_a_batch_says_why_and_the_other_has_its_answer(tiny: Tiny, tiny_server: str) -> None:
     tensor = grpc.InferInput("photo", [2, 1], "BYTES")
     tensor.set_data_from_numpy(np.array([[tiny.known[3]], [b"no photo"]], dtype=np.object_))
+    result = grpc.InferenceServerClient(tiny_server).infer("landmark", [tensor])
+    assert result.as_numpy("landmark_id").ravel().tolist() == [3, -1]
+    good, broken = result.as_numpy("error").ravel()
+    assert good == b""
+    assert b"not an image" in broken
+
+
+def test_a_batch_without_one_good_photo_fails(tiny_server: str) -> None:
+    tensor = grpc.InferInput("photo", [2, 1], "BYTES")
+    tensor.set_data_from_numpy(np.array([[b"no photo"], [b""]], dtype=np.object_))
     with pytest.raises(InferenceServerException, match="not an image") as caught:
         grpc.InferenceServerClient(tiny_server).infer("landmark", [tensor])
     assert caught.value.status() == "StatusCode.INVALID_ARGUMENT"
@@ -116,15 +143,125 @@ def test_a_batch_in_one_request_fails_as_one(tiny: Tiny, tiny_server: str) -> No
 def test_image_of_another_size_is_refused_by_the_network(tiny_server: str) -> None:
     tensor = grpc.InferInput("image", [1, 3, 20, 20], "FP32")
     tensor.set_data_from_numpy(np.zeros((1, 3, 20, 20), dtype=np.float32))
-    with pytest.raises(InferenceServerException, match=r"images are \[3, 20, 20\], the network takes \[3, 48, 48\]"):
+    with pytest.raises(InferenceServerException, match=r"Expected \[-1,3,48,48\], got \[1,3,20,20\]") as caught:
         grpc.InferenceServerClient(tiny_server).infer("embed", [tensor])
+    assert caught.value.status() == "StatusCode.INVALID_ARGUMENT"
 
 
-def test_every_model_is_ready_and_the_repository_is_closed(tiny_server: str) -> None:
+def test_every_model_is_ready(tiny_server: str) -> None:
     client = grpc.InferenceServerClient(tiny_server)
     assert [client.is_model_ready(name) for name in MODELS] == [True] * len(MODELS)
+
+
+CLOSED: dict[str, Callable[[grpc.InferenceServerClient], object]] = {
+    "load": lambda client: client.load_model("retrieve"),
+    "unload": lambda client: client.unload_model("retrieve"),
+    "repository": lambda client: client.get_model_repository_index(),
+    "config": lambda client: client.get_model_config("retrieve"),
+    "statistics": lambda client: client.get_inference_statistics(),
+    "log": lambda client: client.update_log_settings({"log_verbose_level": 1}),
+    "trace": lambda client: client.update_trace_settings(settings={"trace_level": ["TIMESTAMPS"]}),
+    "memory": lambda client: client.register_system_shared_memory("a", "/a", 1),
+}
+
+
+@pytest.mark.parametrize("what", CLOSED)
+def test_what_reaches_beyond_asking_is_closed(tiny_server: str, what: str) -> None:
     with pytest.raises(InferenceServerException, match="restricted"):
-        client.get_model_repository_index()
+        CLOSED[what](grpc.InferenceServerClient(tiny_server))
+
+
+class Growing(NamedTuple):
+    """A server on a repository of its own, which a test may change."""
+
+    server: Server
+    repository: Path
+    photos: Path
+
+
+@pytest.fixture(scope="module")
+def growing(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Growing]:
+    folder = tmp_path_factory.mktemp("growing")
+    repository, photos = folder / "triton_repo", folder / "photos"
+    shutil.copytree(tiny.repository, repository)
+    photos.mkdir()
+    with started(
+        repository, default_server_env(), folder / "serve", free_ports(), LOOPBACK, photos=photos, verbose=1
+    ) as server:
+        yield Growing(server, repository, photos)
+
+
+PROBE = """
+import os, sys
+import numpy as np
+import triton_python_backend_utils as triton
+
+class TritonPythonModel:
+    def execute(self, requests):
+        variables = [os.environ.get(name, "") for name in ("CAIRN_INDEX_PHOTOS", "CAIRN_CONTROL_KEY")]
+        said = [np.__version__, sys.prefix, *variables]
+        tensor = triton.Tensor("said", np.array([text.encode() for text in said], dtype=np.object_))
+        return [triton.InferenceResponse([tensor]) for _ in requests]
+"""
+PROBE_CONFIG = {
+    "name": "probe",
+    "backend": "python",
+    "input": [{"name": "asked", "data_type": "TYPE_FP32", "dims": [1]}],
+    "output": [{"name": "said", "data_type": "TYPE_STRING", "dims": [4]}],
+    "instance_group": [{"kind": "KIND_CPU", "count": 1}],
+}
+
+
+def test_models_run_in_the_servers_environment_with_a_numpy_that_the_stub_reads(growing: Growing) -> None:
+    """Loaded with the key that the launcher wrote; the configuration names no environment."""
+    control = read(growing.server.folder)
+    client = grpc.InferenceServerClient(control.address)
+    client.load_model(
+        "probe", headers=control.headers, config=json.dumps(PROBE_CONFIG), files={"file:1/model.py": PROBE.encode()}
+    )
+    asked = grpc.InferInput("asked", [1], "FP32")
+    asked.set_data_from_numpy(np.zeros(1, dtype=np.float32))
+    said = [text.decode() for text in client.infer("probe", [asked]).as_numpy("said")]
+    client.unload_model("probe", headers=control.headers)
+    assert said[0].startswith("1.")
+    assert said[1:] == [str(default_server_env().absolute()), str(growing.photos), ""]
+
+
+def test_a_new_version_is_switched_to_between_two_requests(tiny: Tiny, growing: Growing) -> None:
+    """Asked without a pause while `retrieve` is loaded anew: no request fails, and the answers become the new ones."""
+    control = read(growing.server.folder)
+    stop, outcomes = threading.Event(), list[str | None]()
+
+    def ask() -> None:
+        with Client(control.address) as client:
+            while not stop.is_set():
+                (got,) = client.query([tiny.known[3]])
+                outcomes.append(got.landmark if isinstance(got, Answer) else f"error: {got}")
+
+    retrieve = growing.repository / "retrieve"
+    aside = growing.repository.parent / "aside"
+    shutil.copytree(retrieve / "1", aside)
+    names = pq.read_table(aside / "landmarks.parquet").to_pylist()
+    write_table(aside / "landmarks.parquet", pa.Table.from_pylist([{**row, "name": "renamed"} for row in names]))
+    asking = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in asking:
+        thread.start()
+    try:
+        aside.rename(retrieve / "2")
+        grpc.InferenceServerClient(control.address).load_model("retrieve", headers=control.headers)
+        switched = len(outcomes) + len(asking)  # those under way may still be of the old one
+        while len(outcomes) < switched + 8 and any(thread.is_alive() for thread in asking):
+            time.sleep(0.01)
+    finally:
+        stop.set()
+        for thread in asking:
+            thread.join(60)
+    assert set(outcomes) == {NAMES[3], "renamed"}
+    assert set(outcomes[switched:]) == {"renamed"}
+
+
+def test_the_key_is_for_its_owner_alone(growing: Growing) -> None:
+    assert (growing.server.folder / CONTROL_FILE).stat().st_mode & 0o777 == 0o600
 
 
 def processes_of(folder: Path) -> list[str]:
@@ -142,8 +279,10 @@ def test_nothing_is_left_when_the_block_ends(tiny: Tiny, tmp_path: Path) -> None
     before = set(Path("/dev/shm").iterdir())
     with started(tiny.repository, default_server_env(), tmp_path / "serve", free_ports(), LOOPBACK) as server:
         running = processes_of(tmp_path)
-        assert sum("stub" in line for line in running) == 3
+        assert sum("stub" in line for line in running) >= len(list(tiny.repository.glob("*/1/model.py")))
+        assert read(server.folder).address == server.address
     assert server.process.returncode == 0
+    assert not (server.folder / CONTROL_FILE).exists()
     assert processes_of(tmp_path) == []
     assert not {path for path in Path("/dev/shm").iterdir() if path.name.startswith(f"cairn_{os.getpid()}_")} - before
 
@@ -201,3 +340,91 @@ def test_a_model_that_does_not_load_is_shown_with_its_reason(tiny: Tiny, tmp_pat
         running_server(repository, default_server_env()),
     ):
         pass
+
+
+def test_triton_reads_the_networks_configuration_as_it_was_meant(tiny: Tiny, tiny_serving: Server) -> None:
+    control = read(tiny_serving.folder)
+    client = grpc.InferenceServerClient(control.address)
+    found = client.get_model_config("embed", headers=control.headers).config
+    meant = text_format.Parse((tiny.repository / "embed" / "config.pbtxt").read_text(), ModelConfig())
+    for name in ("backend", "default_model_filename", "max_batch_size", "version_policy", "model_warmup"):
+        assert getattr(found, name) == getattr(meant, name)
+    assert [list(tensor.dims) for tensor in (*found.input, *found.output)] == [[3, 48, 48], [32]]
+    batching, wanted = found.dynamic_batching, meant.dynamic_batching
+    assert batching.preferred_batch_size == wanted.preferred_batch_size
+    assert batching.max_queue_delay_microseconds == wanted.max_queue_delay_microseconds == 1000
+    assert batching.default_queue_policy == wanted.default_queue_policy
+
+
+def test_more_than_the_queue_holds_is_refused_at_once(growing: Growing) -> None:
+    """As `embed` is configured, but of one photo at a time, slow, and with a short queue."""
+    control = read(growing.server.folder)
+    client = grpc.InferenceServerClient(control.address)
+    batching = BatchingParams(preferred=(), delay_ms=0, queue=2, timeout_s=30, instances=1)
+    config = python_config(NetworkSizes(SIDE, DIMENSIONS, 1, 1), batching)
+    config.name = "slow"
+    source = SLOW.replace("DIMENSIONS", str(DIMENSIONS))
+    client.load_model(
+        "slow",
+        headers=control.headers,
+        config=json_format.MessageToJson(config, preserving_proto_field_name=True),
+        files={"file:1/model.py": source.encode()},
+    )
+    image = grpc.InferInput("image", [1, 3, SIDE, SIDE], "FP32")
+    image.set_data_from_numpy(np.zeros((1, 3, SIDE, SIDE), dtype=np.float32))
+    outcomes = queue.Queue[str]()
+
+    def done(result: object, error: InferenceServerException | None) -> None:
+        outcomes.put("answered" if error is None else f"{error.status()} {error.message()}")
+
+    for number in range(10):
+        client.async_infer("slow", [image], done, request_id=str(number))
+    said = [outcomes.get(timeout=60) for _ in range(10)]
+    client.unload_model("slow", headers=control.headers)
+    refused = [line for line in said if line != "answered"]
+    assert 1 <= said.count("answered") <= 4  # one is worked on, perhaps one more by then, and two wait
+    assert all(line.startswith("StatusCode.UNAVAILABLE") for line in refused)
+    assert all("Exceeds maximum queue size" in line for line in refused)
+
+
+SLOW = """
+import time
+import numpy as np
+import triton_python_backend_utils as triton
+
+class TritonPythonModel:
+    def execute(self, requests):
+        time.sleep(0.3)
+        tensor = triton.Tensor("embedding", np.ones((1, DIMENSIONS), dtype=np.float32))
+        return [triton.InferenceResponse([tensor]) for _ in requests]
+"""
+
+
+def test_a_request_is_found_in_the_log_by_its_id(growing: Growing) -> None:
+    client = grpc.InferenceServerClient(growing.server.address)
+    image = grpc.InferInput("image", [1, 3, SIDE, SIDE], "FP32")
+    image.set_data_from_numpy(np.zeros((1, 3, SIDE, SIDE), dtype=np.float32))
+    client.infer("embed", [image], request_id="visitor-17")
+    lines = [line for line in growing.server.log.read_text().splitlines() if "visitor-17" in line]
+    assert any("model: embed" in line for line in lines)
+    assert all(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ ", line) for line in lines)
+
+
+def test_over_tls_only_those_who_trust_the_certificate_are_answered(tiny: Tiny, tmp_path: Path) -> None:
+    authority = Authority()
+    files = authority.write(tmp_path, "server")
+    (tmp_path / "authority.pem").write_bytes(authority.certificate)
+    tls = Tls(*files, authority=tmp_path / "authority.pem", clients=tmp_path / "authority.pem")
+    with started(
+        tiny.repository, default_server_env(), tmp_path / "serve", free_ports(), LOOPBACK, photos=tiny.photos, tls=tls
+    ) as server:
+        control = read(server.folder)
+        certificate, key = (str(path) for path in authority.write(tmp_path, "client"))
+        trusted = {"ssl": True, "root_certificates": control.certificate}
+        known = grpc.InferenceServerClient(server.address, **trusted, private_key=key, certificate_chain=certificate)
+        assert known.is_model_ready("landmark")
+        assert "embed" in [model.name for model in known.get_model_repository_index(control.headers).models]
+        for options in ({}, trusted):  # no TLS at all; TLS, but no certificate of our own
+            with pytest.raises(InferenceServerException) as caught:
+                grpc.InferenceServerClient(server.address, **options).is_model_ready("landmark", client_timeout=2)
+            assert caught.value.status() in ("StatusCode.UNAVAILABLE", "StatusCode.DEADLINE_EXCEEDED")

@@ -20,21 +20,25 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from cairn.answering.preprocess import Preprocessing, prepare
-from cairn.files import write_json, write_table
-from cairn.manifest import as_number, image_id_of, write_landmarks
+from cairn.export.triton_configs import NetworkSizes, write_configs
+from cairn.files import write_json
+from cairn.manifest import IMAGES, as_number, image_id_of, write_images, write_landmarks
+from cairn.params import BatchingParams
 from cairn.retrieval.answer import ANSWER_FILE, AnswerRule
 from cairn.retrieval.calibration import fit
 from cairn.retrieval.context import CONTEXT_FOLDER, save_context
-from cairn.retrieval.index import ENTRIES_FILE, INDEX_FILE, build_index, write_index
+from cairn.retrieval.entries import ENTRIES_FILE, entries_of, write_entries
+from cairn.retrieval.index import INDEX_FILE, build_index, write_index
 from cairn.retrieval.rerankers.base import Context
 from cairn.retrieval.rerankers.distractor_penalty import DistractorPenaltyParams
 from cairn.retrieval.rerankers.knn_vote import KnnVoteParams
 from cairn.retrieval.rerankers.superglobal import SuperGlobalParams
+from cairn.shards import write_shards
 
 ROOT = Path(__file__).parents[2]
 SIDE = 48
 DIMENSIONS = 32
-NAMES = {3: "Tour Eiffel", 5: "Château d'Eau", 8: "東京タワー"}
+NAMES = {3: "Tour Eiffel", 5: "Château d'Eau <i>& Fils</i>", 8: "東京タワー"}
 PHOTOS_EACH = 6
 
 PREPROCESSING = Preprocessing(
@@ -53,6 +57,7 @@ STEPS = (
     KnnVoteParams(),
     DistractorPenaltyParams(kind="query_side", weight=0.1, top=2),
 )
+BATCHING = BatchingParams(preferred=(8, 32, 64), delay_ms=1.0, queue=256, timeout_s=30.0, instances=1)
 RULE = AnswerRule(neighbours=12, steps=STEPS, threshold=4.0, calibration=fit("platt", SCORES, SCORES > 4))
 
 
@@ -62,20 +67,23 @@ class Tiny(NamedTuple):
     repository: Path
     known: dict[int, bytes]  # a photo of each landmark that is not in the index
     unknown: bytes  # a photo that shows no landmark
+    photos: Path  # the index's: images.parquet and shards, as in build/clean
 
 
 def build_tiny(folder: Path) -> Tiny:
     """Copy triton_repo below `folder` and put beside the models what the export stage would."""
     repository = folder / "triton_repo"
-    exported = ("*.onnx", "*.data", "*.plan", "*.json", "*.parquet", "*.faiss", "context", "__pycache__")
+    data = ("*.onnx", "*.data", "*.plan", "*.json", "*.parquet", "*.arrow", "*.faiss", "context")
+    exported = (*data, "__pycache__", "[2-9]*", "1[0-9]*", ".lock")
     shutil.copytree(ROOT / "triton_repo", repository, ignore=shutil.ignore_patterns(*exported))
     write_json(repository / "preprocess" / "1" / "preprocess.json", PREPROCESSING.model_dump())
     onnx.save(_network(), repository / "embed" / "1" / "model.onnx")
-    _write_index(repository / "retrieve" / "1", repository / "embed" / "1" / "model.onnx")
+    write_configs(repository / "embed", NetworkSizes(SIDE, DIMENSIONS, 64, 64), BATCHING)
+    _write_index(repository / "retrieve" / "1", repository / "embed" / "1" / "model.onnx", folder / "photos")
     write_json(repository / "retrieve" / "1" / ANSWER_FILE, RULE.model_dump())
     rng = np.random.default_rng(99)
     known = {landmark: photo(landmark, rng) for landmark in NAMES}
-    return Tiny(repository, known, photo(None, rng))
+    return Tiny(repository, known, photo(None, rng), folder / "photos")
 
 
 def photo(landmark: int | None, rng: np.random.Generator, width: int = 90, height: int = 70) -> bytes:
@@ -111,15 +119,22 @@ def _network() -> onnx.ModelProto:
     return model
 
 
-def _write_index(folder: Path, network: Path) -> None:
+def _write_index(folder: Path, network: Path, photos: Path) -> None:
+    """`photos` gets the indexed ones and their manifest, as build/clean has them."""
     rng = np.random.default_rng(1)
-    shown = [landmark for landmark in NAMES for _ in range(PHOTOS_EACH)]
-    rows = sorted((image_id_of(f"{landmark}/{i}"), landmark) for i, landmark in enumerate(shown))
-    vectors = embed_offline(network, [photo(landmark, rng) for _, landmark in rows])
-    ids = np.array([as_number(image_id) for image_id, _ in rows])
+    names = ((landmark, f"{landmark}/{i}.png") for landmark in NAMES for i in range(PHOTOS_EACH))
+    shown = sorted((image_id_of(name), landmark, name) for landmark, name in names)
+    contents = [photo(landmark, rng) for _, landmark, _ in shown]
+    files = ((f"{image_id}.png", content) for (image_id, _, _), content in zip(shown, contents, strict=True))
+    rows = [
+        (image_id, m.shard, m.offset, m.size, landmark, name, "Zoë" if landmark == 3 else None, "CC0-1.0")
+        for (image_id, landmark, name), m in zip(shown, write_shards(files, photos, 1e9), strict=True)
+    ]
+    images = pa.table(dict(zip(IMAGES.names, zip(*rows, strict=True), strict=True)), schema=IMAGES)
+    write_images(photos, images)
+    write_entries(folder / ENTRIES_FILE, entries_of(images))
+    vectors, ids = embed_offline(network, contents), np.array([as_number(image_id) for image_id, _, _ in shown])
     write_index(build_index(vectors, ids, "Flat", None), folder / INDEX_FILE)
-    columns = {"image_id": [image_id for image_id, _ in rows], "landmark_id": [landmark for _, landmark in rows]}
-    write_table(folder / ENTRIES_FILE, pa.table(columns))
     save_context(folder / CONTEXT_FOLDER, STEPS, Context(distractors=DISTRACTORS), ids, vectors)
     table = {"landmark_id": list(NAMES), "name": list(NAMES.values()), "category": [None] * len(NAMES)}
     write_landmarks(folder, pa.table(table))

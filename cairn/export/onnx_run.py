@@ -1,0 +1,30 @@
+"""The exported network in ONNX Runtime on the CPU: what other ways to run it are held against."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from cairn.serving.embedding import INPUT, OUTPUT
+
+BATCH = 16
+
+
+def onnx_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
+    """The network in ONNX Runtime on the CPU."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def run_onnx(session: onnxruntime.InferenceSession, images: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Unit vectors float32 [photos, dimensions] of images float32 [photos, 3, size, size]."""
+    return np.concatenate([session.run([OUTPUT], {INPUT: batch})[0] for batch in _batches(images)])
+
+
+def _batches(images: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
+    return (images[start : start + BATCH] for start in range(0, len(images), BATCH))
