@@ -1,0 +1,128 @@
+"""Bring the gallery's changes into the served index, without retraining and without a gap in service.
+
+A new version of the index is written beside the others, whole or not at all, and the running server is told to load it;
+it answers from the old one until then. Numbers only rise, and every answer carries its own. The threshold and the
+calibration of the answer stay those that `evaluate` chose: they are not measured again on what was added.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from cairn.files import discard
+from cairn.gallery.building import publish as publish_changes
+from cairn.gallery.changes import open_gallery
+from cairn.gallery.embeddings import probe
+from cairn.gallery.locking import GalleryError, locked
+from cairn.gallery.options import add_gallery, refused_as_message
+from cairn.gallery.reloading import OtherNetwork, ServerRefused, ServerSilent, reload
+from cairn.gallery.versions import EXPORTED, MODEL, before_newest, prune, publish_again
+from cairn.retrieval.answer import ANSWER_FILE, AnswerRule
+from cairn.serving.control import CERTIFICATE_VARIABLE, HEADER, KEY_VARIABLE, Control, ControlError, new_key, read
+
+SERVER_FOLDER = Path("build", "serve")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command line of `cairn publish`."""
+    content = parser.add_mutually_exclusive_group()
+    content.add_argument("--back", action="store_true", help="publish what was served before, instead of the changes")
+    content.add_argument(
+        "--version", type=int, metavar="N", help="publish what version N holds, instead of the changes"
+    )
+    add_gallery(parser)
+    server = parser.add_mutually_exclusive_group()
+    server.add_argument(
+        "--server-folder",
+        type=Path,
+        default=SERVER_FOLDER,
+        metavar="FOLDER",
+        help=f"what the server runs from, with its key (default: {SERVER_FOLDER})",
+    )
+    server.add_argument(
+        "--server", metavar="HOST:PORT", help=f"a server elsewhere, its key in ${KEY_VARIABLE}; it sees this repository"
+    )
+    server.add_argument("--no-reload", action="store_true", help="tell no server")
+    parser.add_argument(
+        "--keep", type=_count, default=3, metavar="N", help="how many published versions stay (default: 3)"
+    )
+    parser.add_argument(
+        "--timeout", type=float, default=600.0, metavar="S", help="seconds to wait for the server (default: 600)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Publish and print. Status 0; 1 if it was published, but no server could be told; 2 if nothing was published."""
+    return refused_as_message("publish", lambda: publish(args))
+
+
+def publish(args: argparse.Namespace) -> int:
+    """Raises GalleryError, or what the exported files raise, before there is a new version."""
+    model = args.repository / MODEL
+    if not (model / str(EXPORTED) / ANSWER_FILE).exists():
+        raise GalleryError(f"{model / str(EXPORTED) / ANSWER_FILE}: no such file; run `make repro`, which exports it")
+    control = _control(args)
+    with locked(model):
+        number = _again(args) if args.back or args.version is not None else _changes(args)
+        status = _tell(args, control, number)
+        gone = prune(args.repository, args.keep) if status == 0 else []  # a server that is silent may serve an old one
+        if gone:
+            print(f"removed version {', '.join(map(str, gone))}: the newest {args.keep} stay")
+    return status
+
+
+def _changes(args: argparse.Namespace) -> int:
+    with locked(args.gallery):
+        number, version = publish_changes(args.repository, open_gallery(args.gallery))
+    print(f"version {number} of the index: {version.added} photo(s) added, {version.removed} removed")
+    print(f"threshold and calibration are those of version {EXPORTED}: they were not measured again")
+    rule = AnswerRule.model_validate_json((args.repository / MODEL / str(EXPORTED) / ANSWER_FILE).read_text())
+    if any(step.name == "classify" for step in rule.steps):
+        print("the classifier alone answers here: new landmarks are found as neighbours, but never answered")
+    return number
+
+
+def _again(args: argparse.Namespace) -> int:
+    source = before_newest(args.repository) if args.back else args.version
+    number = publish_again(args.repository, source)
+    print(f"version {number} of the index is what version {source} was; the gallery is as it was")
+    return number
+
+
+def _control(args: argparse.Namespace) -> Control | None:
+    """How to tell the server; none if none shall be told. Raises ControlError if --server comes without a key."""
+    if args.no_reload:
+        return None
+    if args.server:
+        if not os.environ.get(KEY_VARIABLE):
+            raise ControlError(f"--server {args.server}: its key is needed in ${KEY_VARIABLE}")
+        return Control(args.server, HEADER, new_key(), os.environ.get(CERTIFICATE_VARIABLE) or None)
+    try:
+        return read(args.server_folder)
+    except ControlError as error:
+        print(f"no server is told: {error}")
+        return None
+
+
+def _tell(args: argparse.Namespace, control: Control | None, number: int) -> int:
+    if control is None:
+        print("a server serves it from its next start on")
+        return 0
+    try:
+        done = reload(control, number, *probe(args.repository), args.timeout)
+    except ServerRefused as error:
+        discard(args.repository / MODEL / str(number))
+        raise GalleryError(f"{error}; version {number} was removed again, and the server goes on as before") from error
+    except (ServerSilent, OtherNetwork) as error:
+        print(f"version {number} is there, but it is not served yet: {error}")
+        return 1
+    print(f"{done.address} serves version {number}, after {done.seconds:.1f} s")
+    return 0
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
