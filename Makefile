@@ -7,7 +7,7 @@ SERVER_BIN := .venv-server/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help setup repro test lint serve bench mlflow lock params clean
+.PHONY: help setup repro test lint serve bench fuzz mlflow lock params clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -43,10 +43,13 @@ lint: setup
 	@lint-imports
 
 serve: setup ## start a Triton server on what `make repro` exported; ask it with `cairn query PHOTO...`
-	@python -m cairn.serving.server
+	@python -m cairn.serving.server $(OPTIONS)
 
 bench: setup ## the benchmarks of docs/benchmarks.md
 	@for file in benchmarks/bench_*.py; do python $$file; done
+
+fuzz: setup ## 10,000 malformed requests to a real server on what `make repro` exported
+	@python benchmarks/fuzz_server.py
 
 mlflow: setup ## the MLflow page, on http://127.0.0.1:5000
 	@mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port 5000
@@ -56,9 +59,12 @@ params: setup ## compose params.yaml from conf/
 
 lock: setup ## make requirements/*.lock again from pyproject.toml (needs uv)
 	uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-		--extra pipeline --extra dev requirements/build.in pyproject.toml -o requirements/pipeline.lock
+		--extra pipeline --extra page --extra dev requirements/build.in pyproject.toml -o requirements/pipeline.lock
 	uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 		--extra server requirements/build.in pyproject.toml -o requirements/server.lock
+	for extra in container plan; do \
+		uv pip compile --quiet --python-version 3.12 --generate-hashes --no-emit-index-url --no-header \
+			--extra $$extra pyproject.toml -o requirements/$$extra.lock; done
 
 clean: ## remove what the pipeline made, but not its cache nor the environments
 	rm -rf build mlflow.db

@@ -23,6 +23,12 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "query": Command("ask a running server what photos show", "cairn.client.query", "client"),
+    "page": Command("serve a page to drop photos on", "cairn.page.app", "page"),
+    "plan": Command("build the TensorRT plan on this machine's GPU", "cairn.export.plan", "gpu"),
+    "add": Command("add photos of a landmark, to be published", "cairn.gallery.add", "pipeline"),
+    "remove": Command("remove photos or a landmark, to be published", "cairn.gallery.remove", "pipeline"),
+    "gallery": Command("show what was added and removed", "cairn.gallery.show", "pipeline"),
+    "publish": Command("bring what was added and removed into the served index", "cairn.gallery.publish", "pipeline"),
     "summary": Command("print what the last `dvc repro` came to", "cairn.summary", "pipeline"),
     "backfill": Command("log to MLflow what DVC's run cache restored", "cairn.backfill", "pipeline"),
     "leaderboard": Command("print the table of experiments, from MLflow", "cairn.leaderboard", "pipeline"),
