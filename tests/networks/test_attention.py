@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from cairn.export.onnx import HalfEmbedder, write_onnx
-from cairn.export.parity import onnx_session, run_onnx
+from cairn.export.onnx_run import onnx_session, run_onnx
 from cairn.losses.attention import summed
 from cairn.losses.softmax import Softmax
 from cairn.networks.attention import AttentionBackbone, AttentionBranch

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from cairn.export.onnx import HalfEmbedder, write_onnx
-from cairn.export.parity import onnx_session, run_onnx
+from cairn.export.onnx_run import onnx_session, run_onnx
 from cairn.networks.backbones import BackboneError, default_size, feature_shape, features_of, make_backbone
 from cairn.networks.embedder import Embedder, load_embedder, make_embedder, save_embedder
 from cairn.networks.necks import NECKS

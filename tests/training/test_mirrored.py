@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import normalize
 
 from cairn.export.onnx import HalfEmbedder, write_onnx
-from cairn.export.parity import onnx_session, run_onnx
+from cairn.export.onnx_run import onnx_session, run_onnx
 from cairn.networks.embedder import CONFIG_FILE, Embedder, load_embedder, make_embedder, save_embedder
 
 IMAGES = torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
