@@ -14,8 +14,9 @@ EVERYWHERE = "0.0.0.0"
 PHOTOS_VARIABLE = "CAIRN_INDEX_PHOTOS"  # the folder that the index's shards lie in; read by the models that show photos
 CLOSED = "shared-memory,model-config,model-repository,statistics,trace,logging"  # what reaches beyond asking
 EXIT_S = 10  # for requests under way when the server is told to stop
-# glibc's, for the models' processes: photos come in all sizes, and its defaults keep what large ones took.
-MEMORY = {"MALLOC_ARENA_MAX": "2", "MALLOC_TRIM_THRESHOLD_": "131072", "MALLOC_MMAP_THRESHOLD_": "262144"}
+# glibc's, for the models' processes. Its defaults keep what large photos took; lower thresholds than these give every
+# image's memory back and take it anew, at a millisecond or two a photo.
+MEMORY = {"MALLOC_ARENA_MAX": "2", "MALLOC_TRIM_THRESHOLD_": str(64 * 2**20), "MALLOC_MMAP_THRESHOLD_": str(4 * 2**20)}
 QUANTILES = (0.5, 0.95, 0.99)  # of the latencies in /metrics
 
 Embedder = Literal["python", "onnxruntime", "tensorrt"]  # what runs the network: a backend of Triton

@@ -27,6 +27,8 @@ class Preparer:
 
     def __call__(self, photos: Sequence[bytes]) -> list[NDArray[np.float32] | DecodeError]:
         """For each photo the array that `prepare` gives, or why it cannot be decoded."""
+        if len(photos) == 1:  # the usual request; handing it to another thread costs more than it gains
+            return [self._one(photos[0])]
         return list(self._pool.map(self._one, photos))
 
     def _one(self, photo: bytes) -> NDArray[np.float32] | DecodeError:
