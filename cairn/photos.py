@@ -43,7 +43,7 @@ def decode(content: bytes, short_side: int, max_megapixels: float) -> Image.Imag
     if harmful is not None:
         raise DecodeError(harmful)
     _let_pillow_check(max_megapixels)
-    with _opened(content) as image:
+    with _opened(content, max_megapixels) as image:
         pixels = image.width * image.height
         if pixels > max_megapixels * 1e6:
             raise DecodeError(_too_large(pixels, max_megapixels))
@@ -60,7 +60,7 @@ def true_size(content: bytes) -> tuple[int, int]:
 
 
 @contextmanager
-def _opened(content: bytes) -> Iterator[Image.Image]:
+def _opened(content: bytes, max_megapixels: float | None = None) -> Iterator[Image.Image]:
     """An image of which only the header is read. What goes wrong, in the block too, is raised as DecodeError."""
     try:
         with warnings.catch_warnings():
@@ -71,7 +71,7 @@ def _opened(content: bytes) -> Iterator[Image.Image]:
         raise
     except Image.DecompressionBombError as error:
         pixels, limit = (float(number) for number in re.findall(r"[\d.]+", str(error))[:2])
-        raise DecodeError(_too_large(pixels, limit / 1e6)) from error
+        raise DecodeError(_too_large(pixels, max_megapixels or limit / 1e6)) from error
     except UnidentifiedImageError as error:
         raise DecodeError(f"not an image of a known format ({', '.join(FORMATS)}){hint(content)}") from error
     except Exception as error:
