@@ -62,17 +62,26 @@ def answer_together(
     """Run `work` once over the rows of all requests and give each its rows.
 
     With `errors_too`, `work` also gets why rows failed before, bytes [rows, 1]; empty where a request does not say.
-    A ValueError of `work` becomes every request's INTERNAL error: the models do not fit together, no photo is to blame.
+    If `work` raises ValueError, each request is worked on alone, and becomes an INVALID_ARG error if it is raised again:
+    vectors that clients send by themselves may be wrong, and spoil no other request.
     """
+    try:
+        return _answered_together(requests, input_name, work, errors_too)
+    except ValueError as error:
+        if len(requests) == 1:
+            return [_error(str(error), triton.TritonError.INVALID_ARG)]
+        return [one for request in requests for one in answer_together([request], input_name, work, errors_too)]
+
+
+def _answered_together(
+    requests: Sequence[Any], input_name: str, work: Callable[..., Mapping[str, NDArray[Any]]], errors_too: bool
+) -> list[Any]:
     batches = [_input(request, input_name) for request in requests]
     arguments = [np.concatenate(batches)]
     if errors_too:
         parts = [_errors(request, len(batch)) for request, batch in zip(requests, batches, strict=True)]
         arguments.append(np.concatenate(parts))
-    try:
-        outputs = work(*arguments)
-    except ValueError as error:
-        return [_error(str(error), triton.TritonError.INTERNAL) for _ in requests]
+    outputs = work(*arguments)
     ends = list(accumulate(len(batch) for batch in batches))
     return [
         _response({name: rows[end - len(batch) : end] for name, rows in outputs.items()})

@@ -36,8 +36,9 @@ from harmful import (
     tiff_of_tile,
     webp_of,
 )
+from numpy.typing import NDArray
 from PIL import Image
-from serving.tiny_repository import ROOT, SIDE, Tiny, embed_offline
+from serving.tiny_repository import DIMENSIONS, ROOT, SIDE, Tiny, embed_offline
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from cairn.client import Answer, Client, Options, PhotoError
@@ -296,6 +297,21 @@ def test_a_malformed_request_fails_alone(tiny: Tiny, tiny_server: str) -> None:
     with ThreadPoolExecutor(16) as pool:
         got = [code for code, _ in pool.map(partial(status, tiny_server), asking)]
     assert got == [INVALID, grpc.StatusCode.OK] * 100
+
+
+def test_a_vector_that_is_none_of_the_networks_fails_alone(tiny_server: str) -> None:
+    """Sent to `retrieve` itself, where it meets others in a batch."""
+
+    def vector(values: NDArray[np.float32]) -> service_pb2.ModelInferRequest:
+        return request(values.tobytes(), (1, len(values)), "retrieve", name="embedding", datatype="FP32")
+
+    good = vector(np.eye(1, DIMENSIONS, dtype=np.float32)[0])
+    twice_as_long, short = vector(np.full(DIMENSIONS, 2, np.float32)), vector(np.ones(3, np.float32))
+    with ThreadPoolExecutor(12) as pool:
+        got = list(pool.map(partial(status, tiny_server), [twice_as_long, good, short] * 30))
+    assert [code for code, _ in got] == [INVALID, grpc.StatusCode.OK, INVALID] * 30
+    assert all("unit vectors" in reason for _, reason in got[::3])
+    assert all(f"embeddings of 3 dimensions, the index holds {DIMENSIONS}" in reason for _, reason in got[2::3])
 
 
 def test_a_few_hundred_random_requests_leave_the_server_as_it_was(tiny: Tiny) -> None:
