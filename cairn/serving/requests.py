@@ -62,7 +62,7 @@ def answer_together(
     """Run `work` once over the rows of all requests and give each its rows.
 
     With `errors_too`, `work` also gets why rows failed before, bytes [rows, 1]; empty where a request does not say.
-    If `work` raises ValueError, each request is worked on alone, and becomes an INVALID_ARG error if it is raised again:
+    If `work` raises ValueError, each request is worked on alone, and becomes an INVALID_ARG error if it raises again:
     vectors that clients send by themselves may be wrong, and spoil no other request.
     """
     try:
