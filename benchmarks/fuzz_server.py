@@ -1,10 +1,10 @@
 """A real server under requests that are wrong in every way: does it live, answer right in between, and keep its memory?
 
-    python benchmarks/fuzz_server.py [--requests 10000] [--seed 0] [--repository triton_repo] [--photos build/clean]
+    python benchmarks/fuzz_server.py [--requests 10000] [--warm-up 2500] [--seed 0] [--photos build/clean]
 
 Photos of every format with bytes flipped, cut off or spliced; tensors of wrong names, types, shapes and lengths; gRPC
 messages that are none. A request of a seed and number is always the same one. Exits with 1 if a good photo was answered
-otherwise than before, a process was replaced, or a status came that no request should get.
+otherwise than before, a process was replaced, a status came that no request should get, or memory grew by over 2 %.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import NamedTuple
 
 import grpc
@@ -28,6 +29,7 @@ from PIL import Image
 from tritonclient.grpc import service_pb2
 
 from cairn.client import Answer, Client
+from cairn.progress import progress
 from cairn.serving.command import LOOPBACK
 from cairn.serving.server import Server, default_photos, default_server_env, free_ports, started
 
@@ -35,7 +37,8 @@ ROOT = Path(__file__).parents[1]
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")
 ROUND = 100  # requests between two looks at the server
-WARM_UP = 0.2  # of the requests: after them memory is expected to stay
+MOST_GROWTH = 0.02  # of memory, after the warm-up
+WINDOW = 10  # looks whose median is compared: memory goes up and down by a hundredth
 AT_ONCE = 8
 TIMEOUT_S = 120.0
 INTERESTING = (
@@ -262,20 +265,20 @@ def right(client: Client, good: list[bytes]) -> list[object]:
     ]
 
 
-def fuzz(server: Server, models: set[str], numbers: Sequence[int], seed: int) -> list[str]:
-    """Send the requests and print what came of them. Returns what went wrong."""
+def fuzz(server: Server, models: set[str], numbers: Sequence[int], warm_up: int, seed: int) -> list[str]:
+    """Send the requests, `warm_up` of them before memory is looked at, and print what came. Returns what went wrong."""
     photos = corpus(np.random.default_rng(seed))
     good, faults = photos[: len(FORMATS)], list[str]()
     counts: Counter[str] = Counter()
     limits = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
-    before, warm = processes(server), dict[str, float]()
+    before, looks = processes(server), list[dict[str, float]]()
     with (
         Client(server.address, TIMEOUT_S) as client,
         grpc.insecure_channel(server.address, options=limits) as channel,
         ThreadPoolExecutor(AT_ONCE) as pool,
     ):
         wanted, call = right(client, good), channel.unary_unary(INFER)
-        for start in range(0, len(numbers), ROUND):
+        for start in progress(range(0, len(numbers), ROUND), "fuzz", unit="hundred"):
             part = numbers[start : start + ROUND]
             made = {number: wrong(number, seed, photos, models) for number in part}
             faults += send(made, call, pool, counts)
@@ -283,19 +286,31 @@ def fuzz(server: Server, models: set[str], numbers: Sequence[int], seed: int) ->
                 faults.append(f"after request {part[-1]} good photos are answered otherwise")
             if (now := processes(server)) != before:
                 return [*faults, f"after request {part[-1]} processes {before} have become {now}"]
-            if not warm and start + ROUND >= WARM_UP * len(numbers):
-                warm = memory(before)
+            if start >= warm_up:
+                looks.append(memory(before))
     print("\n".join(f"{count:8}  {what}" for what, count in sorted(counts.items())))
-    print(f"memory after {WARM_UP:.0%} of the requests and at the end:")
-    for name, has in memory(before).items():
-        print(f"{warm[name]:8.0f} MB {has:8.0f} MB {has / warm[name] - 1:+8.1%}  {name}")
-    return faults
+    return faults + grown(looks)
+
+
+def grown(looks: Sequence[Mapping[str, float]]) -> list[str]:
+    """Print how memory grew from the first looks at it to the last. Returns what is wrong with that."""
+    held = [
+        {name: median(look[name] for look in part) for name in part[0]} for part in (looks[:WINDOW], looks[-WINDOW:])
+    ]
+    print(f"memory, median of the first and of the last {WINDOW} of {len(looks)} looks after the warm-up:")
+    for name, first in held[0].items():
+        print(f"{first:8.0f} MB {held[1][name]:8.0f} MB {held[1][name] / first - 1:+8.1%}  {name}")
+    growth = held[1]["all"] / held[0]["all"] - 1
+    return [f"memory grew by {growth:.1%}, more than {MOST_GROWTH:.0%}"] if growth > MOST_GROWTH else []
 
 
 def main() -> int:
     """Start a server, send the requests, say what came of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=10_000)
+    parser.add_argument(
+        "--warm-up", type=int, default=2_500, help="requests before them, after which memory should stay"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--repository", type=Path, default=ROOT / "triton_repo")
     parser.add_argument(
@@ -303,7 +318,8 @@ def main() -> int:
     )
     parser.add_argument("--only", type=int, metavar="NUMBER", help="send this request alone")
     args = parser.parse_args()
-    numbers = range(args.requests) if args.only is None else [args.only]
+    warm_up = args.warm_up if args.only is None else 0
+    numbers = range(warm_up + args.requests) if args.only is None else [args.only]
     models = {path.parent.name for path in args.repository.glob("*/config.pbtxt")}
     if args.photos is None:
         models -= {"photo", "verify"}
@@ -313,7 +329,7 @@ def main() -> int:
             args.repository, default_server_env(), Path(folder), free_ports(), LOOPBACK, photos=args.photos
         ) as server,
     ):
-        faults = fuzz(server, models, numbers, args.seed)
+        faults = fuzz(server, models, numbers, warm_up, args.seed)
     print("\n".join(faults) or f"after {len(numbers)} requests of seed {args.seed} the server is as it was")
     return int(bool(faults))
 

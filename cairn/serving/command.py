@@ -14,9 +14,9 @@ EVERYWHERE = "0.0.0.0"
 PHOTOS_VARIABLE = "CAIRN_INDEX_PHOTOS"  # the folder that the index's shards lie in; read by the models that show photos
 CLOSED = "shared-memory,model-config,model-repository,statistics,trace,logging"  # what reaches beyond asking
 EXIT_S = 10  # for requests under way when the server is told to stop
-# glibc's, for the models' processes. Its defaults keep what large photos took; lower thresholds than these give every
-# image's memory back and take it anew, at a millisecond or two a photo.
-MEMORY = {"MALLOC_ARENA_MAX": "2", "MALLOC_TRIM_THRESHOLD_": str(64 * 2**20), "MALLOC_MMAP_THRESHOLD_": str(4 * 2**20)}
+# A search is over before idle threads would stop looking for more work: told to sleep, they take a seventh of the
+# processor. And glibc gives back what large requests took; cairn/serving/memory.py has what the models' processes do.
+PROCESSES = {"OMP_WAIT_POLICY": "PASSIVE", "MALLOC_ARENA_MAX": "2", "MALLOC_TRIM_THRESHOLD_": str(2**20)}
 QUANTILES = (0.5, 0.95, 0.99)  # of the latencies in /metrics
 
 Embedder = Literal["python", "onnxruntime", "tensorrt"]  # what runs the network: a backend of Triton
@@ -95,7 +95,7 @@ def environment(serving: Serving) -> dict[str, str]:
     """This process's environment for the server and its models: without the key, and with the folder of photos."""
     kept = {name: value for name, value in os.environ.items() if name != KEY_VARIABLE}
     photos = {} if serving.photos is None else {PHOTOS_VARIABLE: str(serving.photos.absolute())}
-    return {**MEMORY, **kept, **photos, "PYTHONDONTWRITEBYTECODE": "1"}  # the repository is read only
+    return {**PROCESSES, **kept, **photos, "PYTHONDONTWRITEBYTECODE": "1"}  # the repository is read only
 
 
 def add_options(parser: argparse.ArgumentParser, default: Serving) -> None:

@@ -15,6 +15,7 @@ import triton_python_backend_utils as triton
 from numpy.typing import NDArray
 
 from cairn.photos import DecodeError
+from cairn.serving.memory import tidy
 
 ERROR = "error"  # the output that says why an item failed; empty where it did not
 
@@ -35,6 +36,7 @@ def answer_each(
     An item that failed comes as NaNs with its reason in `error`, the others with an empty one. A request without one
     good item becomes an INVALID_ARG error with the first reason: there is nothing to answer.
     """
+    tidy()
     batches = [_input(request, input_name).ravel().tolist() for request in requests]
     done = work([item for batch in batches for item in batch])
     ends = list(accumulate(len(batch) for batch in batches))
@@ -76,6 +78,7 @@ def answer_together(
 def _answered_together(
     requests: Sequence[Any], input_name: str, work: Callable[..., Mapping[str, NDArray[Any]]], errors_too: bool
 ) -> list[Any]:
+    tidy()
     batches = [_input(request, input_name) for request in requests]
     arguments = [np.concatenate(batches)]
     if errors_too:

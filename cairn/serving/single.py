@@ -15,6 +15,7 @@ import triton_python_backend_utils as triton
 from numpy.typing import NDArray
 
 from cairn.photos import DecodeError
+from cairn.serving.memory import tidy
 from cairn.serving.showing import PhotosUnavailable, UnknownPhoto
 from cairn.serving.verifying import CheckError
 
@@ -49,6 +50,7 @@ def answer_one(request: Any, work: Callable[[Any], Tensors]) -> Any:
     What the client can mend is INVALID_ARGUMENT, photos that are not there UNAVAILABLE. Any other error is left to
     Triton, which logs it and answers INTERNAL.
     """
+    tidy()
     try:
         outputs = work(request)
     except AskedFailed as error:
