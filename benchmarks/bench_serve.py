@@ -52,7 +52,7 @@ from cairn.shards import ShardReader
 ROOT = Path(__file__).parents[1]
 MANY = 8  # photos a request, where a client has many
 GRPC, GRPC_MANY, HTTP, ONE = "gRPC", f"gRPC, {MANY} photos a request", "FastAPI, eager torch", "one process"
-BATCHES = (8, 16, 32, 64)
+BATCHES = (1, 8, 16, 32, 64)
 CLIENTS = (1, 4, 16)
 OPEN_SHARE = 0.8  # of the full load
 PERCENTILES = (50, 95, 99)
@@ -380,7 +380,7 @@ def parser() -> argparse.ArgumentParser:
     add = made.add_argument
     add("--repository", type=Path, default=Path("triton_repo"), help="what the server serves")
     add("--model", type=Path, default=Path("build/model"), help="the network of the same run, for FastAPI")
-    add("--backbone", help="serve an untrained network of timm in its place: any name timm knows")
+    add("--backbone", help="serve an untrained network of timm in its place: any name timm knows, or several: A+B")
     add("--photos", type=Path, default=default_photos(), help="images.parquet with shards, or a folder of image files")
     add("--count", type=int, default=512, help="photos at most; they are held in memory, and asked again and again")
     add("--threads", type=int, default=2, help="of each way, and of each of the server's models")

@@ -36,11 +36,13 @@ class Made(NamedTuple):
 def make(folder: Path, source: Path, params: Path, backbone: str, photos: list[bytes]) -> Made:
     """Copy `source` below `folder` with an untrained `backbone` and an index of as many vectors as before.
 
+    `backbone` may name several, joined by plus signs.
     The first vectors are those of `photos`, so that each is its own nearest; the others are random.
     """
     torch.manual_seed(0)
     made, export = Made(folder / "triton_repo", folder / "model"), load_params(params).export
-    network = make_embedder(backbone, "none", "auto", "none", None, None, 256, 100.0, "centre").eval()
+    first, *joined = ((name, "none") for name in backbone.split("+"))
+    network = make_embedder(*first, "auto", "none", None, None, 256, 100.0, "centre", joined).eval()
     how, dimensions = network.config.preprocessing, network.config.dimensions
     save_embedder(network, made.model)
     shutil.copytree(source, made.repository, ignore=shutil.ignore_patterns(*REPLACED))
