@@ -6,6 +6,8 @@ BIN := .venv/bin
 SERVER_BIN := .venv-server/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
+# Idle threads that look for more work slow each other down many times over where something else uses the cores too.
+export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: help setup repro test lint serve bench fuzz mlflow lock params clean
 

@@ -329,7 +329,7 @@ def print_table(title: str, cases: Mapping[str, Mapping[str, float]]) -> None:
 
 def bench(args: argparse.Namespace, photos: list[bytes], cores: set[int], folder: Path) -> None:
     """Measure, print and write; the server runs from `folder`."""
-    trial = max(0.5, args.seconds / 8)
+    trial = max(0.5, args.seconds / 4)
     with ExitStack() as stack:
         enter = stack.enter_context
         server = enter(started(args.repository, default_server_env(), folder, free_ports(), LOOPBACK))

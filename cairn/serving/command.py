@@ -15,8 +15,14 @@ PHOTOS_VARIABLE = "CAIRN_INDEX_PHOTOS"  # the folder that the index's shards lie
 CLOSED = "shared-memory,model-config,model-repository,statistics,trace,logging"  # what reaches beyond asking
 EXIT_S = 10  # for requests under way when the server is told to stop
 # A search is over before idle threads would stop looking for more work: told to sleep, they take a seventh of the
-# processor. And glibc gives back what large requests took; cairn/serving/memory.py has what the models' processes do.
-PROCESSES = {"OMP_WAIT_POLICY": "PASSIVE", "MALLOC_ARENA_MAX": "2", "MALLOC_TRIM_THRESHOLD_": str(2**20)}
+# processor. glibc keeps tensors of a photo for the next one, and gives back what many or large ones took;
+# cairn/serving/memory.py has what the models' processes do.
+PROCESSES = {
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "MALLOC_ARENA_MAX": "2",
+    "MALLOC_TRIM_THRESHOLD_": str(8 * 2**20),
+    "MALLOC_MMAP_THRESHOLD_": str(4 * 2**20),
+}
 QUANTILES = (0.5, 0.95, 0.99)  # of the latencies in /metrics
 
 Embedder = Literal["python", "onnxruntime", "tensorrt"]  # what runs the network: a backend of Triton
@@ -69,6 +75,7 @@ def flags(serving: Serving) -> list[str]:
         "--disable-auto-complete-config",
         f"--grpc-address={serving.host}",
         f"--grpc-port={serving.ports.grpc}",
+        "--grpc-infer-allocation-pool-size=1",  # of messages kept for reuse, each as large as any that was ever in it
         f"--http-address={serving.http_host}",
         f"--http-port={serving.ports.http}",
         f"--metrics-address={serving.metrics_host}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from cairn.serving.threads import threads
 MODEL_FILE = "model.onnx"
 INPUT = "image"  # the names in the ONNX graph are Triton's, so that another backend can serve the same file
 OUTPUT = "embedding"
-PART = 4  # photos that one thread embeds at once; of more, what lies between two layers outgrows a core's cache
+PART = 4  # photos at most that one thread embeds at once; of more, what lies between two layers outgrows a core's cache
 
 
 class OnnxEmbedder:
@@ -44,7 +45,8 @@ class OnnxEmbedder:
             raise ValueError(f"images are {list(images.shape[1:])}, the network takes {self._shape}")
         if len(images) == 1:  # waited for by somebody: all threads share it
             return {OUTPUT: _run(self._session, images)}
-        parts = [images[start : start + PART] for start in range(0, len(images), PART)]
+        rounds = math.ceil(len(images) / (PART * threads()))  # in each of which every thread has a part
+        parts = np.array_split(images, min(len(images), rounds * threads()))
         return {OUTPUT: np.concatenate(list(self._pool.map(lambda part: _run(self._parts, part), parts)))}
 
 
