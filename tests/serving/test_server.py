@@ -230,13 +230,14 @@ def test_models_run_in_the_servers_environment_with_a_numpy_that_the_stub_reads(
 def test_a_new_version_is_switched_to_between_two_requests(tiny: Tiny, growing: Growing) -> None:
     """Asked without a pause while `retrieve` is loaded anew: no request fails, and the answers become the new ones."""
     control = read(growing.server.folder)
-    stop, outcomes = threading.Event(), list[str | None]()
+    stop, outcomes = threading.Event(), list[tuple[float, str | None]]()  # when it was asked, and what was answered
 
     def ask() -> None:
         with Client(control.address) as client:
             while not stop.is_set():
+                asked = time.monotonic()
                 (got,) = client.query([tiny.known[3]])
-                outcomes.append(got.landmark if isinstance(got, Answer) else f"error: {got}")
+                outcomes.append((asked, got.landmark if isinstance(got, Answer) else f"error: {got}"))
 
     retrieve = growing.repository / "retrieve"
     aside = growing.repository.parent / "aside"
@@ -249,15 +250,15 @@ def test_a_new_version_is_switched_to_between_two_requests(tiny: Tiny, growing: 
     try:
         aside.rename(retrieve / "2")
         grpc.InferenceServerClient(control.address).load_model("retrieve", headers=control.headers)
-        switched = len(outcomes) + len(asking)  # those under way may still be of the old one
-        while len(outcomes) < switched + 8 and any(thread.is_alive() for thread in asking):
+        switched, before = time.monotonic(), len(outcomes)  # what is under way may still be answered by the old one
+        while len(outcomes) < before + 12 and any(thread.is_alive() for thread in asking):
             time.sleep(0.01)
     finally:
         stop.set()
         for thread in asking:
             thread.join(60)
-    assert set(outcomes) == {NAMES[3], "renamed"}
-    assert set(outcomes[switched:]) == {"renamed"}
+    assert {answer for _, answer in outcomes} == {NAMES[3], "renamed"}
+    assert {answer for asked, answer in outcomes if asked > switched} == {"renamed"}
 
 
 def test_the_key_is_for_its_owner_alone(growing: Growing) -> None:
