@@ -294,6 +294,9 @@ def fuzz(server: Server, models: set[str], numbers: Sequence[int], warm_up: int,
 
 def grown(looks: Sequence[Mapping[str, float]]) -> list[str]:
     """Print how memory grew from the first looks at it to the last. Returns what is wrong with that."""
+    if len(looks) < 2 * WINDOW:
+        print(f"memory was looked at {len(looks)} times, which is too few to say whether it grew")
+        return []
     held = [
         {name: median(look[name] for look in part) for name in part[0]} for part in (looks[:WINDOW], looks[-WINDOW:])
     ]
