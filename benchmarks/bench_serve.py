@@ -367,7 +367,7 @@ def profile(args: argparse.Namespace, photos: list[bytes]) -> None:
     print(f"{ONE}, {way}, {args.threads} threads: {rate:.1f} photos/s, {1e3 / rate:.3f} ms a photo; of that")
     for name, ms in found.items():
         print(f"  {name:24}{ms:9.3f} ms a photo")
-    print("decode, resize and normalise are of one thread; the network uses all, the rest what its libraries use")
+    print("decode and resize are of one thread; the network uses all, the rest what its libraries use")
 
 
 class Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):

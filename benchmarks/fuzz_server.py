@@ -204,11 +204,13 @@ def _other_model(rng: Random, models: set[str]) -> service_pb2.ModelInferRequest
         made = request(model, "photo", "BYTES", [1], packed([b"no photo"]))
         made.parameters["check"].int64_param = int(rng.integers(-(2**62), 2**62))
         return made
-    shape = [int(rng.integers(1, 4)), int(rng.integers(1, 600))]
+    rows = int(rng.integers(1, 4))
     if model == "embed":
-        shape = [shape[0], 3, *rng.choice([1, 16, 48, 64, 224, 300], size=2).tolist()]
-    values = rng.choice(odd, size=int(np.prod(shape)))
-    return request(model, "image" if model == "embed" else "embedding", "FP32", shape, values.tobytes())
+        height, width = rng.choice([1, 16, 48, 64, 224, 300], size=2).tolist()
+        pixels = rng.integers(0, 256, rows * height * width * 3, dtype=np.uint8)
+        return request(model, "image", "UINT8", [rows, height, width, 3], pixels.tobytes())
+    shape = [rows, int(rng.integers(1, 600))]
+    return request(model, "embedding", "FP32", shape, rng.choice(odd, size=shape).tobytes())
 
 
 def processes(server: Server) -> dict[int, str]:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from cairn.answering.preprocess import Preprocessing, fitted, normalise
+from cairn.answering.preprocess import Preprocessing, fitted
 from cairn.photos import DecodeError, decode
 from cairn.retrieval.answer import ANSWER_FILE, AnswerRule
 from cairn.retrieval.context import CONTEXT_FOLDER, open_context
@@ -67,11 +67,11 @@ class InProcess:
             if isinstance(image, DecodeError):
                 raise DecodeError(f"photo {position}: {image}; leave it out")
 
-    def images(self, photos: Sequence[bytes]) -> NDArray[np.float32]:
-        """Photos that can be decoded as network inputs, float32 [photos, 3, size, size]."""
-        return np.stack(cast(list[NDArray[np.float32]], self._prepare(photos)))  # an array each: `check` has seen to it
+    def images(self, photos: Sequence[bytes]) -> NDArray[np.uint8]:
+        """Photos that can be decoded as network inputs, uint8 [photos, size, size, 3]."""
+        return np.stack(cast(list[NDArray[np.uint8]], self._prepare(photos)))  # an array each: `check` has seen to it
 
-    def answers(self, images: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+    def answers(self, images: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
         """The outputs of `retrieve`."""
         return self._retrieve(self._embed(images)[OUTPUT])
 
@@ -92,13 +92,13 @@ class InProcess:
             count += len(self.answers(next(batches))["landmark_id"])
         return Speed(count / (time.perf_counter() - start), 1e3 * (time.process_time() - before) / count)
 
-    def prepared(self, photos: Sequence[bytes], way: Way) -> Iterator[NDArray[np.float32]]:
+    def prepared(self, photos: Sequence[bytes], way: Way) -> Iterator[NDArray[np.uint8]]:
         """Batches without end."""
         endless = itertools.cycle(photos)
         batches = iter(lambda: list(itertools.islice(endless, way.batch)), [])
         if not way.ahead:
             yield from map(self.images, batches)
-        under_way: Future[NDArray[np.float32]] = self._meanwhile.submit(self.images, next(batches))
+        under_way: Future[NDArray[np.uint8]] = self._meanwhile.submit(self.images, next(batches))
         for batch in batches:
             done, under_way = under_way, self._meanwhile.submit(self.images, batch)
             yield done.result()
@@ -111,20 +111,18 @@ class InProcess:
         chain = build_chain(rule.steps, open_context(self._folders["retrieve"] / CONTEXT_FOLDER))
         batches = [photos[start : start + batch] for start in range(0, len(photos), batch)]
         decoded = [decode(photo, how.short_side, how.max_megapixels) for photo in photos]
-        resized = [fitted(image, how) for image in decoded]
         images = [self.images(part) for part in batches]
         embeddings = [self._embed(part)[OUTPUT] for part in images]
         found = [searched(part, index.search(part, rule.neighbours)) for part in embeddings]
         parts: dict[str, float] = {
             "decode": _ms(lambda photo: decode(photo, how.short_side, how.max_megapixels), photos),
             "resize": _ms(lambda image: fitted(image, how), decoded),
-            "normalise": _ms(lambda image: normalise(image, how), resized),
             "network": _ms(self._embed, images),
             "search": _ms(lambda part: index.search(part, rule.neighbours), embeddings),
             "chain": _ms(chain.process, found),
         }
         parts["names and neighbours"] = _ms(self._retrieve, embeddings) - parts["search"] - parts["chain"]
-        per_item = {"decode", "resize", "normalise"}
+        per_item = {"decode", "resize"}
         parts = {name: ms / (1 if name in per_item else len(photos) / len(batches)) for name, ms in parts.items()}
         return {**parts, "prepare, all threads": _ms(self.images, batches) * len(batches) / len(photos)}
 

@@ -47,7 +47,7 @@ def make(folder: Path, source: Path, params: Path, backbone: str, photos: list[b
     save_embedder(network, made.model)
     shutil.copytree(source, made.repository, ignore=shutil.ignore_patterns(*REPLACED))
     (made.repository / "preprocess" / "1" / PREPROCESS_FILE).write_text(how.model_dump_json())
-    write_onnx(network, how.size, made.repository / "embed" / "1" / "model.onnx", export.opset, export.max_batch)
+    write_onnx(network, how, made.repository / "embed" / "1" / "model.onnx", export.opset, export.max_batch)
     sizes = NetworkSizes(how.size, dimensions, export.max_batch, export.profile.max)
     write_configs(made.repository / "embed", sizes, export.batching)
 

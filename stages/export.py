@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cairn.answering.preprocess import prepare
+from cairn.answering.preprocess import pixels
 from cairn.embedding import embed
 from cairn.export.onnx import HalfEmbedder, write_onnx
 from cairn.export.onnx_run import onnx_session, run_onnx
@@ -48,7 +48,7 @@ def export(job: Job) -> Report:
     with written_aside(EXPORT) as folder:
         folder.mkdir()
         for precision, network in (("fp32", embedder), ("fp16", HalfEmbedder(embedder))):
-            write_onnx(network, how.size, folder / FILES[precision], params.opset, params.max_batch)
+            write_onnx(network, how, folder / FILES[precision], params.opset, params.max_batch)
         recipe.write(folder / RECIPE_FILE)
         parity = measure(embed(embedder, places, 16), images, folder, params, job.params.threads)
     remove_plan(EMBED / "1")
@@ -78,7 +78,7 @@ def validation_photos(params: ExportParams) -> list[Location]:
 
 
 def measure(
-    wanted: NDArray[np.float32], images: NDArray[np.float32], folder: Path, params: ExportParams, threads: int
+    wanted: NDArray[np.float32], images: NDArray[np.uint8], folder: Path, params: ExportParams, threads: int
 ) -> dict[str, Parity]:
     """Parity of each ONNX file with the trained network's embeddings. Raises StageError where it is under the gate."""
     index = PhotoIndex.open(INDEX)
@@ -92,9 +92,9 @@ def measure(
     return found
 
 
-def photos(embedder: Embedder, places: list[Location]) -> NDArray[np.float32]:
+def photos(embedder: Embedder, places: list[Location]) -> NDArray[np.uint8]:
     readers = Readers()
-    return np.stack([prepare(readers.read(place), embedder.config.preprocessing) for place in places])
+    return np.stack([pixels(readers.read(place), embedder.config.preprocessing) for place in places])
 
 
 def gate(name: str, parity: Parity, params: ExportParams) -> None:
@@ -106,7 +106,7 @@ def gate(name: str, parity: Parity, params: ExportParams) -> None:
         )
 
 
-def plan_where_possible(recipe: PlanRecipe, images: NDArray[np.float32], params: ExportParams, threads: int) -> str:
+def plan_where_possible(recipe: PlanRecipe, images: NDArray[np.uint8], params: ExportParams, threads: int) -> str:
     """Make the plan if it can be made here; say what was done."""
     if params.tensorrt == "off":
         return "not built: export.tensorrt is off"

@@ -28,9 +28,20 @@ class Preprocessing(BaseModel):
     max_megapixels: Annotated[float, Field(gt=0)]
 
 
+def pixels(content: bytes, how: Preprocessing) -> NDArray[np.uint8]:
+    """Encoded photo -> RGB uint8 [size, size, 3], which exported networks normalise by themselves: a quarter of the
+    bytes to move. Raises cairn.photos.DecodeError.
+    """
+    return np.asarray(_at_size(content, how))
+
+
 def prepare(content: bytes, how: Preprocessing) -> NDArray[np.float32]:
     """Encoded photo -> float32 [3, size, size], normalised. Raises cairn.photos.DecodeError."""
-    return normalise(fitted(decode(content, how.short_side, how.max_megapixels), how), how)
+    return normalise(_at_size(content, how), how)
+
+
+def _at_size(content: bytes, how: Preprocessing) -> Image.Image:
+    return fitted(decode(content, how.short_side, how.max_megapixels), how)
 
 
 def fitted(image: Image.Image, how: Preprocessing) -> Image.Image:
@@ -50,8 +61,8 @@ def normalise(image: Image.Image, how: Preprocessing) -> NDArray[np.float32]:
     mean = np.asarray(how.mean, dtype=np.float32)[:, None, None]
     std = np.asarray(how.std, dtype=np.float32)[:, None, None]
     # Channels first before any arithmetic, and then in place: an eighth of the time, and the same bits.
-    pixels = np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1)).astype(np.float32)
-    pixels /= np.float32(255)
-    pixels -= mean
-    pixels /= std
-    return pixels
+    values = np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1)).astype(np.float32)
+    values /= np.float32(255)
+    values -= mean
+    values /= std
+    return values

@@ -1,4 +1,4 @@
-"""The embedder as ONNX, in FP32 and in FP16, with FP32 inputs and outputs either way."""
+"""The embedder as ONNX, in FP32 and in FP16: photos as uint8 in, FP32 unit vectors out, either way."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from cairn.answering.preprocess import Preprocessing
 from cairn.files import written_aside
 from cairn.networks.embedder import Embedder, mirrored
 from cairn.serving.embedding import INPUT, OUTPUT
@@ -34,14 +35,37 @@ class HalfEmbedder(nn.Module):
         return nn.functional.normalize(self.embedder.neck(pooled.half()).float(), dim=1)
 
 
-def write_onnx(network: nn.Module, size: int, path: Path, opset: int, max_batch: int) -> None:
-    """Write one self-contained, checked file for batches of 1 to `max_batch`; the same network, the same bytes."""
-    example = torch.zeros(2, 3, size, size)
+class FromPixels(nn.Module):
+    """A network behind the normalisation of its input, as `cairn.answering.preprocess.normalise` does it."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: nn.Module, how: Preprocessing) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("mean", torch.tensor(how.mean)[:, None, None])
+        self.register_buffer("std", torch.tensor(how.std)[:, None, None])
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """What the network makes of RGB uint8 [batch, size, size, 3]."""
+        images = pixels.float().permute(0, 3, 1, 2) / 255  # cast first: TensorRT does nothing else to uint8
+        made: Tensor = self.network((images - self.mean) / self.std)
+        return made
+
+
+def write_onnx(network: nn.Module, how: Preprocessing, path: Path, opset: int, max_batch: int) -> None:
+    """Write one self-contained, checked file for batches of 1 to `max_batch`; the same network, the same bytes.
+
+    It maps RGB uint8 [batch, size, size, 3], as `cairn.answering.preprocess.pixels` gives them, to what `network` makes
+    of them when they are normalised.
+    """
+    example = torch.zeros(2, how.size, how.size, 3, dtype=torch.uint8)
     batch = torch.export.Dim("batch", min=1, max=max_batch)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            network.eval(),
+            FromPixels(network, how).eval(),
             (example,),
             input_names=[INPUT],
             output_names=[OUTPUT],

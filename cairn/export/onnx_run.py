@@ -21,10 +21,10 @@ def onnx_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def run_onnx(session: onnxruntime.InferenceSession, images: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Unit vectors float32 [photos, dimensions] of images float32 [photos, 3, size, size]."""
+def run_onnx(session: onnxruntime.InferenceSession, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Unit vectors float32 [photos, dimensions] of RGB images uint8 [photos, size, size, 3]."""
     return np.concatenate([session.run([OUTPUT], {INPUT: batch})[0] for batch in _batches(images)])
 
 
-def _batches(images: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
+def _batches(images: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
     return (images[start : start + BATCH] for start in range(0, len(images), BATCH))

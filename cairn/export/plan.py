@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cairn.answering.preprocess import Preprocessing, prepare
+from cairn.answering.preprocess import Preprocessing, pixels
 from cairn.client.given import found_in
 from cairn.export.tensorrt import key_here, make_plan, readiness, tensorrt_maker
 from cairn.manifest import read_images
@@ -86,8 +86,8 @@ def how(repository: Path) -> Preprocessing:
     return Preprocessing.model_validate_json(path.read_text())
 
 
-def network_inputs(folder: Path, preprocessing: Preprocessing, at_most: int) -> NDArray[np.float32]:
-    """Inputs float32 [photos, 3, size, size] of the first photos of a folder that can be decoded.
+def network_inputs(folder: Path, preprocessing: Preprocessing, at_most: int) -> NDArray[np.uint8]:
+    """Inputs uint8 [photos, size, size, 3] of the first photos of a folder that can be decoded.
 
     Raises PlanError if there is none.
     """
@@ -97,10 +97,10 @@ def network_inputs(folder: Path, preprocessing: Preprocessing, at_most: int) -> 
     return np.stack(rows)
 
 
-def _prepared(folder: Path, preprocessing: Preprocessing) -> Iterator[NDArray[np.float32]]:
+def _prepared(folder: Path, preprocessing: Preprocessing) -> Iterator[NDArray[np.uint8]]:
     for content in _contents(folder):
         try:
-            yield prepare(content, preprocessing)
+            yield pixels(content, preprocessing)
         except DecodeError:
             continue  # broken photos are of no use here; the server tells about them
 

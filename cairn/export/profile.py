@@ -13,7 +13,7 @@ from cairn.serving.plans import PlanSettings
 
 
 class Profile(NamedTuple):
-    """The input's shapes [batch, 3, size, size] that a plan takes and is tuned for."""
+    """The input's shapes [batch, size, size, 3] that a plan takes and is tuned for."""
 
     min: tuple[int, ...]
     opt: tuple[int, ...]
@@ -22,11 +22,11 @@ class Profile(NamedTuple):
 
 def profile_of(settings: PlanSettings) -> Profile:
     """From one photo, which must have its answer, to the largest batch."""
-    shape = (3, settings.size, settings.size)
+    shape = (settings.size, settings.size, 3)
     return Profile((1, *shape), (settings.opt_batch, *shape), (settings.max_batch, *shape))
 
 
-def batches_of(images: NDArray[np.float32], sizes: Sequence[int]) -> Iterator[NDArray[np.float32]]:
+def batches_of(images: NDArray[np.uint8], sizes: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
     """The rows of `images` in order, in batches of `sizes` in turn; the last may be smaller."""
     start = 0
     for size in cycle(sizes):

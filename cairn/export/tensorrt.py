@@ -75,7 +75,7 @@ class Maker(NamedTuple):
 
     gpu: str
     build: Callable[[Path, PlanSettings, Path], bytes]  # of an ONNX file; the last is where timings are kept
-    run: Callable[[bytes, NDArray[np.float32], Sequence[int]], NDArray[np.float32]]  # in batches of those sizes
+    run: Callable[[bytes, NDArray[np.uint8], Sequence[int]], NDArray[np.float32]]  # in batches of those sizes
 
 
 def tensorrt_maker() -> Maker:
@@ -90,14 +90,14 @@ def make_plan(
     key: PlanKey,
     onnx_file: Path,
     recipe: PlanRecipe,
-    images: NDArray[np.float32],
+    images: NDArray[np.uint8],
     plans: Path,
     model: Path,
     threads: int,
 ) -> Sidecar:
     """Build the plan in the folder `plans`, or take it from there; check it on `images`; place it in `model`, embed/1.
 
-    `images` are network inputs float32 [photos, 3, size, size] of real photos. Raises PlanError if no plan can be
+    `images` are network inputs uint8 [photos, size, size, 3] of real photos. Raises PlanError if no plan can be
     built, or if its embeddings are not those of the ONNX file; nothing is placed then.
     """
     kept = plans / key.name

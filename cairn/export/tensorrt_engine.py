@@ -98,8 +98,8 @@ def _keep_timings(config: trt.IBuilderConfig, path: Path) -> None:
             aside.write_bytes(bytes(cache.serialize()))
 
 
-def run_plan(plan: bytes, images: NDArray[np.float32], sizes: Sequence[int]) -> NDArray[np.float32]:
-    """Unit vectors float32 [photos, dimensions] of images float32 [photos, 3, size, size], on the GPU.
+def run_plan(plan: bytes, images: NDArray[np.uint8], sizes: Sequence[int]) -> NDArray[np.float32]:
+    """Unit vectors float32 [photos, dimensions] of RGB images uint8 [photos, size, size, 3], on the GPU.
 
     Batches are of `sizes` in turn, so that all of the profile is tried. Raises PlanError if the plan does not load, has
     other tensors, or a run of it fails.

@@ -12,6 +12,7 @@ from pathlib import Path
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import (
     TYPE_FP32,
+    TYPE_UINT8,
     ModelConfig,
     ModelDynamicBatching,
     ModelInput,
@@ -82,14 +83,14 @@ def _config(
 ) -> ModelConfig:
     # A CPU looks for no algorithms: there the largest batch would only make every start of the server longer.
     warm = {"one": 1} if group.kind == ModelInstanceGroup.KIND_CPU else {"one": 1, "most": max_batch}
-    shape = [3, sizes.size, sizes.size]
+    shape = [sizes.size, sizes.size, 3]
     return ModelConfig(
         name="embed",
         backend=backend,
         platform=platform,
         default_model_filename=file,
         max_batch_size=max_batch,
-        input=[ModelInput(name=INPUT, data_type=TYPE_FP32, dims=shape)],
+        input=[ModelInput(name=INPUT, data_type=TYPE_UINT8, dims=shape)],
         output=[ModelOutput(name=OUTPUT, data_type=TYPE_FP32, dims=[sizes.dimensions])],
         version_policy=ModelVersionPolicy(latest=ModelVersionPolicy.Latest(num_versions=1)),
         instance_group=[group],
@@ -112,5 +113,5 @@ def _batching(batching: BatchingParams, max_batch: int) -> ModelDynamicBatching:
 
 def _warm_up(name: str, batch: int, shape: list[int]) -> ModelWarmup:
     """The first runs of a size find its algorithms and take its memory: they are done before anybody waits."""
-    image = ModelWarmup.Input(data_type=TYPE_FP32, dims=shape, zero_data=True)
+    image = ModelWarmup.Input(data_type=TYPE_UINT8, dims=shape, zero_data=True)
     return ModelWarmup(name=name, batch_size=batch, inputs={INPUT: image})

@@ -36,8 +36,8 @@ class OnnxEmbedder:
             raise ValueError(f"{path}: maps {inputs} to {outputs}; wanted {[INPUT]} to {[OUTPUT]}")
         self._shape = self._session.get_inputs()[0].shape[1:]
 
-    def __call__(self, images: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-        """Images float32 [n, 3, size, size] -> `embedding`, float32 [n, dimensions], unit vectors.
+    def __call__(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        """Images, RGB uint8 [n, size, size, 3] -> `embedding`, float32 [n, dimensions], unit vectors.
 
         Raises ValueError if the network is made for another size.
         """
@@ -58,6 +58,6 @@ def _session(path: Path, intra_op: int) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def _run(session: onnxruntime.InferenceSession, images: NDArray[np.float32]) -> NDArray[np.float32]:
+def _run(session: onnxruntime.InferenceSession, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     (embeddings,) = session.run([OUTPUT], {INPUT: images})
     return np.asarray(embeddings, dtype=np.float32)

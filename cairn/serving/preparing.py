@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cairn.answering.preprocess import Preprocessing, prepare
+from cairn.answering.preprocess import Preprocessing, pixels
 from cairn.photos import DecodeError
 from cairn.serving.threads import threads
 
@@ -25,16 +25,16 @@ class Preparer:
         self._how = Preprocessing.model_validate_json((folder / PREPROCESS_FILE).read_text())
         self._pool = ThreadPoolExecutor(threads(), thread_name_prefix="prepare")  # Pillow decodes outside the GIL
 
-    def __call__(self, photos: Sequence[bytes]) -> list[NDArray[np.float32] | DecodeError]:
-        """For each photo the array that `prepare` gives, or why it cannot be decoded."""
+    def __call__(self, photos: Sequence[bytes]) -> list[NDArray[np.uint8] | DecodeError]:
+        """For each photo the array that `pixels` gives, or why it cannot be decoded."""
         if len(photos) == 1:  # the usual request; handing it to another thread costs more than it gains
             return [self._one(photos[0])]
         return list(self._pool.map(self._one, photos))
 
-    def _one(self, photo: bytes) -> NDArray[np.float32] | DecodeError:
+    def _one(self, photo: bytes) -> NDArray[np.uint8] | DecodeError:
         if len(photo) > MAX_PHOTO_MB * 1e6:
             return DecodeError(f"{len(photo) / 1e6:.1f} MB, over the limit of {MAX_PHOTO_MB} MB")
         try:
-            return prepare(photo, self._how)
+            return pixels(photo, self._how)
         except DecodeError as error:
             return DecodeError(str(error))  # without the traceback, which holds the photo and what was decoded of it

@@ -29,11 +29,11 @@ def answer_each(
     requests: Sequence[Any],
     input_name: str,
     output_name: str,
-    work: Callable[[Sequence[bytes]], Sequence[NDArray[np.float32] | DecodeError]],
+    work: Callable[[Sequence[bytes]], Sequence[NDArray[np.uint8] | DecodeError]],
 ) -> list[Any]:
     """Run `work` over the items of all requests; outputs are `output_name`, a row an item, and `error`, bytes [n, 1].
 
-    An item that failed comes as NaNs with its reason in `error`, the others with an empty one. A request without one
+    An item that failed comes as zeros with its reason in `error`, the others with an empty one. A request without one
     good item becomes an INVALID_ARG error with the first reason: there is nothing to answer.
     """
     tidy()
@@ -44,12 +44,12 @@ def answer_each(
     return [_stacked(part, output_name) for part in parts]
 
 
-def _stacked(part: Sequence[NDArray[np.float32] | DecodeError], output_name: str) -> Any:
+def _stacked(part: Sequence[NDArray[np.uint8] | DecodeError], output_name: str) -> Any:
     good = [item for item in part if not isinstance(item, DecodeError)]
     errors = [str(item) if isinstance(item, DecodeError) else "" for item in part]
     if not good:
         return _error(errors[0], triton.TritonError.INVALID_ARG)
-    blank = np.full_like(good[0], np.nan)
+    blank = np.zeros_like(good[0])
     rows = np.stack([blank if isinstance(item, DecodeError) else item for item in part])
     reasons = np.array([[error.encode()] for error in errors], dtype=np.object_)
     return _response({output_name: rows, ERROR: reasons})

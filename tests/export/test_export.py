@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from photos_made import made
 
 from cairn.answering.preprocess import Preprocessing
 from cairn.export import repository
@@ -26,7 +27,6 @@ from cairn.serving.embedding import INPUT, OUTPUT
 from cairn.serving.plans import NetworkHashes, read_written
 
 SIZE = 64
-IMAGES = np.random.default_rng(0).normal(size=(5, 3, SIZE, SIZE)).astype(np.float32)
 
 
 def network(backbone: str, joined: Sequence[str] = ()) -> Embedder:
@@ -47,23 +47,28 @@ def embedder(request: pytest.FixtureRequest) -> Embedder:
 
 @pytest.mark.parametrize(("precision", "least"), [("fp32", 0.99999), ("fp16", 0.999)])
 def test_onnx_says_the_same_for_any_batch(tmp_path: Path, embedder: Embedder, precision: str, least: float) -> None:
+    how = embedder.config.preprocessing
+    pixels, images = made(5, how)
     given = embedder if precision == "fp32" else HalfEmbedder(embedder)
-    write_onnx(given, SIZE, tmp_path / "model.onnx", 20, 8)
+    write_onnx(given, how, tmp_path / "model.onnx", 20, 8)
     session = onnx_session(tmp_path / "model.onnx", 1)
-    wanted = embedder(torch.from_numpy(IMAGES)).detach().numpy()
+    wanted = embedder(images).detach().numpy()
     for count in (1, 5):
-        found = run_onnx(session, IMAGES[:count])
+        found = run_onnx(session, pixels[:count])
         assert (found.dtype, found.shape) == (np.float32, (count, 16))
         assert ((found * wanted[:count]).sum(axis=1) >= least).all()
     model = onnx.load(tmp_path / "model.onnx")
     assert [value.name for value in (*model.graph.input, *model.graph.output)] == [INPUT, OUTPUT]
+    takers = {node.op_type for node in model.graph.node if INPUT in node.input}
+    assert takers == {"Shape", "Cast"}  # TensorRT does no more with uint8
     kinds = {tensor.data_type for tensor in model.graph.initializer if len(tensor.dims) > 1}
     assert (onnx.TensorProto.FLOAT16 in kinds) == (precision == "fp16")
 
 
 def test_the_same_network_gives_the_same_bytes_without_paths_of_this_machine(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        write_onnx(network("test_resnet"), SIZE, tmp_path / name / "model.onnx", 20, 8)
+        net = network("test_resnet")
+        write_onnx(net, net.config.preprocessing, tmp_path / name / "model.onnx", 20, 8)
     content = (tmp_path / "a" / "model.onnx").read_bytes()
     assert content == (tmp_path / "b" / "model.onnx").read_bytes()
     assert str(Path(__file__).parents[2]).encode() not in content

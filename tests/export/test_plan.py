@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from serving.tiny_repository import PREPROCESSING, Tiny
 
-from cairn.answering.preprocess import prepare
+from cairn.answering.preprocess import pixels
 from cairn.client.main import main
 from cairn.export.plan import add_arguments, network_inputs, run
 from cairn.export.profile import batches_of, profile_of
@@ -54,7 +54,7 @@ UNIT = np.eye(3, 4, dtype=np.float32)
 
 
 def test_a_plan_takes_one_photo_to_the_largest_batch() -> None:
-    assert profile_of(SETTINGS) == ((1, 3, 48, 48), (4, 3, 48, 48), (8, 3, 48, 48))
+    assert profile_of(SETTINGS) == ((1, 48, 48, 3), (4, 48, 48, 3), (8, 48, 48, 3))
 
 
 @pytest.mark.parametrize("photos", [0, 1, 5, 12, 13, 40])
@@ -103,7 +103,7 @@ class Workshop:
         self.built.append(timings)
         return onnx_file.read_bytes()
 
-    def _run(self, plan: bytes, images: NDArray[np.float32], sizes: Sequence[int]) -> NDArray[np.float32]:
+    def _run(self, plan: bytes, images: NDArray[np.uint8], sizes: Sequence[int]) -> NDArray[np.float32]:
         self.sizes = list(sizes)
         session = onnxruntime.InferenceSession(plan, providers=["CPUExecutionProvider"])
         batches = [session.run(["embedding"], {"image": batch})[0] for batch in batches_of(images, sizes)]
@@ -205,9 +205,9 @@ def test_network_inputs_of_shards_and_of_files_are_the_same(tiny: Tiny, tmp_path
             (tmp_path / f"{number:03}.png").write_bytes(content)
     (tmp_path / "000a.png").write_bytes(b"broken")
     from_shards = network_inputs(tiny.photos, PREPROCESSING, 5)
-    assert from_shards.shape == (5, 3, 48, 48)
+    assert from_shards.shape == (5, 48, 48, 3)
     np.testing.assert_array_equal(from_shards, network_inputs(tmp_path, PREPROCESSING, 5))
-    np.testing.assert_array_equal(from_shards[1], prepare((tmp_path / "001.png").read_bytes(), PREPROCESSING))
+    np.testing.assert_array_equal(from_shards[1], pixels((tmp_path / "001.png").read_bytes(), PREPROCESSING))
     assert len(network_inputs(tmp_path, PREPROCESSING, 1000)) == len(rows)
 
 

@@ -140,4 +140,4 @@ from cairn.serving.plans import PlanSettings
 shapes = profile_of(PlanSettings(size=224, opt_batch=16, max_batch=64, workspace_gb=4.0, level=3, tf32=False))
 print([tuple(trt.Dims(shape)) for shape in shapes])
 """
-    assert in_bindings(libraries, code) == "[(1, 3, 224, 224), (16, 3, 224, 224), (64, 3, 224, 224)]\n"
+    assert in_bindings(libraries, code) == "[(1, 224, 224, 3), (16, 224, 224, 3), (64, 224, 224, 3)]\n"

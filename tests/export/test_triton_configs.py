@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from google.protobuf import text_format
-from tritonclient.grpc.model_config_pb2 import ModelConfig
+from tritonclient.grpc.model_config_pb2 import TYPE_UINT8, ModelConfig
 
 from cairn.composing import compose
 from cairn.export.triton_configs import NAMED, NetworkSizes, write_configs
@@ -41,7 +41,7 @@ def test_clients_see_no_difference(tmp_path: Path) -> None:
     for config in written(tmp_path).values():
         assert config.name == "embed"
         (image,), (embedding,) = config.input, config.output
-        assert (image.name, list(image.dims)) == ("image", [3, 224, 224])
+        assert (image.name, image.data_type, list(image.dims)) == ("image", TYPE_UINT8, [224, 224, 3])
         assert (embedding.name, list(embedding.dims)) == ("embedding", [512])
 
 
@@ -66,7 +66,7 @@ def test_one_photo_and_where_a_gpu_may_be_the_most_are_run_before_anybody_asks(t
     warm = {name: [each.batch_size for each in config.model_warmup] for name, config in configs.items()}
     assert warm == {"python": [1], "onnxruntime": [1, 64], "tensorrt": [1, 32]}
     for config in configs.values():
-        assert all(list(warm.inputs["image"].dims) == [3, 224, 224] for warm in config.model_warmup)
+        assert all(list(warm.inputs["image"].dims) == [224, 224, 3] for warm in config.model_warmup)
 
 
 def test_the_same_bytes_each_time(tmp_path: Path) -> None:

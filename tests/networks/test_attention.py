@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from photos_made import made
 from pydantic import ValidationError
 from torch import Tensor, nn
 
@@ -208,11 +209,13 @@ def test_without_a_branch_nothing_of_it_is_seen_or_saved(tmp_path: Path) -> None
 @pytest.mark.parametrize("name", BACKBONES)
 def test_onnx_says_the_same_for_any_batch_and_leaves_the_class_scores_out(tmp_path: Path, name: str) -> None:
     embedder = embedder_of(name)
-    write_onnx(embedder, SIZE, tmp_path / "model.onnx", 20, 8)
+    how = embedder.config.preprocessing
+    write_onnx(embedder, how, tmp_path / "model.onnx", 20, 8)
     session = onnx_session(tmp_path / "model.onnx", 1)
-    wanted = embedder(IMAGES).detach().numpy()
+    pixels, images = made(3, how)
+    wanted = embedder(images).detach().numpy()
     for count in (1, 3):
-        found = run_onnx(session, IMAGES[:count].numpy())
+        found = run_onnx(session, pixels[:count])
         assert ((found * wanted[:count]).sum(axis=1) >= 0.9999).all()
     shapes = [tuple(tensor.dims) for tensor in onnx.load(tmp_path / "model.onnx").graph.initializer]
     assert (1, CLASSES, 1, 1) in shapes

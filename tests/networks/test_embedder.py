@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from photos_made import made
 from safetensors.torch import save_file
 
 from cairn.export.onnx import HalfEmbedder, write_onnx
@@ -59,10 +60,11 @@ def test_every_pooling_and_neck_survives_saving_and_serves_in_half_precision(
 def test_onnx_of_flat_maps_and_other_necks_says_the_same(tmp_path: Path, pooling: PoolingName, neck: NeckName) -> None:
     torch.manual_seed(0)
     embedder = make_embedder(CNN, "none", pooling, neck, 16, 96, 256, 50.0, "centre").eval()
-    write_onnx(embedder, 96, tmp_path / "model.onnx", 20, 8)
-    session, images = onnx_session(tmp_path / "model.onnx", 1), torch.randn(3, 3, 96, 96)
+    how = embedder.config.preprocessing
+    write_onnx(embedder, how, tmp_path / "model.onnx", 20, 8)
+    session, (pixels, images) = onnx_session(tmp_path / "model.onnx", 1), made(3, how)
     for count in (1, 3):
-        found = run_onnx(session, images[:count].numpy())
+        found = run_onnx(session, pixels[:count])
         assert ((found * embedder(images)[:count].detach().numpy()).sum(axis=1) >= 0.9999).all()
 
 

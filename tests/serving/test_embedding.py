@@ -10,11 +10,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from cairn.answering.preprocess import Preprocessing
 from cairn.export.onnx import write_onnx
 from cairn.serving.embedding import MODEL_FILE, OUTPUT, PART, OnnxEmbedder
 from cairn.serving.threads import VARIABLE
 
 SIZE, DIMENSIONS, MOST = 16, 5, 4 * PART
+HOW = Preprocessing(
+    size=SIZE,
+    mean=(0.5, 0.4, 0.3),
+    std=(0.2, 0.3, 0.25),
+    interpolation="bilinear",
+    fit="squash",
+    short_side=SIZE,
+    max_megapixels=1,
+)
 
 
 class Means(nn.Module):
@@ -33,12 +43,12 @@ class Means(nn.Module):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("embed")
-    write_onnx(Means(), SIZE, made / MODEL_FILE, 20, MOST)
+    write_onnx(Means(), HOW, made / MODEL_FILE, 20, MOST)
     return made
 
 
-def images(count: int) -> NDArray[np.float32]:
-    return np.random.default_rng(count).standard_normal((count, 3, SIZE, SIZE), dtype=np.float32)
+def images(count: int) -> NDArray[np.uint8]:
+    return np.random.default_rng(count).integers(0, 256, (count, SIZE, SIZE, 3), dtype=np.uint8)
 
 
 @pytest.mark.parametrize("threads", ["1", "2", "3"])
@@ -48,7 +58,8 @@ def test_each_image_has_its_own_vector_in_a_batch_of_any_size(
 ) -> None:
     monkeypatch.setenv(VARIABLE, threads)
     batch = images(count)
-    sums = batch.reshape(count, -1).astype(np.float64) @ Means().weights.detach().double().numpy()
+    normalised = ((batch / 255 - np.array(HOW.mean)) / np.array(HOW.std)).transpose(0, 3, 1, 2)
+    sums = normalised.reshape(count, -1) @ Means().weights.detach().double().numpy()
     got = OnnxEmbedder(folder)(batch)[OUTPUT]
     assert got.shape == (count, DIMENSIONS)
     assert got.dtype == np.float32
@@ -56,5 +67,5 @@ def test_each_image_has_its_own_vector_in_a_batch_of_any_size(
 
 
 def test_images_of_another_size_are_refused(folder: Path) -> None:
-    with pytest.raises(ValueError, match=rf"images are \[3, 8, 8\], the network takes \[3, {SIZE}, {SIZE}\]"):
-        OnnxEmbedder(folder)(np.zeros((2, 3, 8, 8), dtype=np.float32))
+    with pytest.raises(ValueError, match=rf"images are \[8, 8, 3\], the network takes \[{SIZE}, {SIZE}, 3\]"):
+        OnnxEmbedder(folder)(np.zeros((2, 8, 8, 3), dtype=np.uint8))

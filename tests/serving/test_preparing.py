@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from serving.tiny_repository import PREPROCESSING, Tiny
 
-from cairn.answering.preprocess import prepare
+from cairn.answering.preprocess import pixels
 from cairn.photos import DecodeError
 from cairn.serving import preparing
 from cairn.serving.preparing import Preparer
@@ -21,7 +21,7 @@ def test_in_order_and_each_for_itself(tiny: Tiny) -> None:
     assert [isinstance(item, DecodeError) for item in out] == [False, False, False, True, False]
     for item, content in zip(out, photos, strict=True):
         if not isinstance(item, DecodeError):
-            np.testing.assert_array_equal(item, prepare(content, PREPROCESSING))
+            np.testing.assert_array_equal(item, pixels(content, PREPROCESSING))
 
 
 def test_a_reason_does_not_hold_the_photo(tiny: Tiny) -> None:

@@ -31,7 +31,7 @@ from tritonclient import grpc
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 from tritonclient.utils import InferenceServerException
 
-from cairn.answering.preprocess import prepare
+from cairn.answering.preprocess import pixels
 from cairn.client import Answer, Client, PhotoError
 from cairn.export.triton_configs import NetworkSizes, python_config
 from cairn.files import write_table
@@ -119,7 +119,7 @@ def test_a_batch_in_one_request(tiny: Tiny, tiny_server: str) -> None:
     result = client.infer("landmark", [tensor])
     assert result.as_numpy("landmark_id").ravel().tolist() == list(tiny.known)
     prepared = client.infer("preprocess", [tensor]).as_numpy("image")
-    np.testing.assert_allclose(prepared[1], prepare(list(tiny.known.values())[1], PREPROCESSING), atol=1e-6)
+    np.testing.assert_array_equal(prepared[1], pixels(list(tiny.known.values())[1], PREPROCESSING))
 
 
 def test_a_broken_photo_of_a_batch_says_why_and_the_other_has_its_answer(tiny: Tiny, tiny_server: str) -> None:
@@ -141,9 +141,9 @@ def test_a_batch_without_one_good_photo_fails(tiny_server: str) -> None:
 
 
 def test_image_of_another_size_is_refused_by_the_network(tiny_server: str) -> None:
-    tensor = grpc.InferInput("image", [1, 3, 20, 20], "FP32")
-    tensor.set_data_from_numpy(np.zeros((1, 3, 20, 20), dtype=np.float32))
-    with pytest.raises(InferenceServerException, match=r"Expected \[-1,3,48,48\], got \[1,3,20,20\]") as caught:
+    tensor = grpc.InferInput("image", [1, 20, 20, 3], "UINT8")
+    tensor.set_data_from_numpy(np.zeros((1, 20, 20, 3), dtype=np.uint8))
+    with pytest.raises(InferenceServerException, match=r"Expected \[-1,48,48,3\], got \[1,20,20,3\]") as caught:
         grpc.InferenceServerClient(tiny_server).infer("embed", [tensor])
     assert caught.value.status() == "StatusCode.INVALID_ARGUMENT"
 
@@ -350,7 +350,7 @@ def test_triton_reads_the_networks_configuration_as_it_was_meant(tiny: Tiny, tin
     meant = text_format.Parse((tiny.repository / "embed" / "config.pbtxt").read_text(), ModelConfig())
     for name in ("backend", "default_model_filename", "max_batch_size", "version_policy", "model_warmup"):
         assert getattr(found, name) == getattr(meant, name)
-    assert [list(tensor.dims) for tensor in (*found.input, *found.output)] == [[3, 48, 48], [32]]
+    assert [list(tensor.dims) for tensor in (*found.input, *found.output)] == [[48, 48, 3], [32]]
     batching, wanted = found.dynamic_batching, meant.dynamic_batching
     assert batching.preferred_batch_size == wanted.preferred_batch_size
     assert batching.max_queue_delay_microseconds == wanted.max_queue_delay_microseconds == 1000
@@ -371,8 +371,8 @@ def test_more_than_the_queue_holds_is_refused_at_once(growing: Growing) -> None:
         config=json_format.MessageToJson(config, preserving_proto_field_name=True),
         files={"file:1/model.py": source.encode()},
     )
-    image = grpc.InferInput("image", [1, 3, SIDE, SIDE], "FP32")
-    image.set_data_from_numpy(np.zeros((1, 3, SIDE, SIDE), dtype=np.float32))
+    image = grpc.InferInput("image", [1, SIDE, SIDE, 3], "UINT8")
+    image.set_data_from_numpy(np.zeros((1, SIDE, SIDE, 3), dtype=np.uint8))
     outcomes = queue.Queue[str]()
 
     def done(result: object, error: InferenceServerException | None) -> None:
@@ -403,8 +403,8 @@ class TritonPythonModel:
 
 def test_a_request_is_found_in_the_log_by_its_id(growing: Growing) -> None:
     client = grpc.InferenceServerClient(growing.server.address)
-    image = grpc.InferInput("image", [1, 3, SIDE, SIDE], "FP32")
-    image.set_data_from_numpy(np.zeros((1, 3, SIDE, SIDE), dtype=np.float32))
+    image = grpc.InferInput("image", [1, SIDE, SIDE, 3], "UINT8")
+    image.set_data_from_numpy(np.zeros((1, SIDE, SIDE, 3), dtype=np.uint8))
     client.infer("embed", [image], request_id="visitor-17")
     lines = [line for line in growing.server.log.read_text().splitlines() if "visitor-17" in line]
     assert any("model: embed" in line for line in lines)

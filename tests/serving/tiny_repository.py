@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from cairn.answering.preprocess import Preprocessing, prepare
+from cairn.answering.preprocess import Preprocessing, pixels
 from cairn.export.triton_configs import NetworkSizes, write_configs
 from cairn.files import write_json
 from cairn.manifest import IMAGES, as_number, image_id_of, write_images, write_landmarks
@@ -98,11 +98,22 @@ def photo(landmark: int | None, rng: np.random.Generator, width: int = 90, heigh
 
 
 def _network() -> onnx.ModelProto:
-    """`image` float32 [batch, 3, SIDE, SIDE] -> `embedding` float32 [batch, DIMENSIONS], unit vectors."""
+    """`image` uint8 [batch, SIDE, SIDE, 3] -> `embedding` float32 [batch, DIMENSIONS], unit vectors."""
     matrix = np.random.default_rng(7).normal(size=(27, DIMENSIONS)).astype(np.float32)
     field = SIDE // 3
+    colours = {
+        name: np.array(getattr(PREPROCESSING, name), dtype=np.float32)[:, None, None] for name in ("mean", "std")
+    }
+    constants = {"matrix": matrix, "most": np.array(255, dtype=np.float32), **colours}
     nodes = [
-        helper.make_node("AveragePool", ["image"], ["fields"], kernel_shape=[field, field], strides=[field, field]),
+        helper.make_node("Transpose", ["image"], ["first"], perm=[0, 3, 1, 2]),
+        helper.make_node("Cast", ["first"], ["values"], to=TensorProto.FLOAT),
+        helper.make_node("Div", ["values", "most"], ["shares"]),
+        helper.make_node("Sub", ["shares", "mean"], ["centred"]),
+        helper.make_node("Div", ["centred", "std"], ["normalised"]),
+        helper.make_node(
+            "AveragePool", ["normalised"], ["fields"], kernel_shape=[field, field], strides=[field, field]
+        ),
         helper.make_node("Flatten", ["fields"], ["flat"]),
         helper.make_node("MatMul", ["flat", "matrix"], ["product"]),
         helper.make_node("LpNormalization", ["product"], ["embedding"], axis=1, p=2),
@@ -110,9 +121,9 @@ def _network() -> onnx.ModelProto:
     graph = helper.make_graph(
         nodes,
         "tiny",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, SIDE, SIDE])],
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", SIDE, SIDE, 3])],
         [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["batch", DIMENSIONS])],
-        [numpy_helper.from_array(matrix, "matrix")],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     onnx.checker.check_model(model)
@@ -143,6 +154,6 @@ def _write_index(folder: Path, network: Path, photos: Path) -> None:
 def embed_offline(network: Path, photos: list[bytes]) -> NDArray[np.float32]:
     """The embeddings without a server, float32 [photos, DIMENSIONS]."""
     session = onnxruntime.InferenceSession(str(network), providers=["CPUExecutionProvider"])
-    images = np.stack([prepare(content, PREPROCESSING) for content in photos])
+    images = np.stack([pixels(content, PREPROCESSING) for content in photos])
     (embeddings,) = session.run(["embedding"], {"image": images})
     return np.asarray(embeddings)

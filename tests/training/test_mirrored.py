@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from photos_made import made
 from torch.nn.functional import normalize
 
 from cairn.export.onnx import HalfEmbedder, write_onnx
@@ -53,11 +54,13 @@ def test_it_is_exported_as_one_network_for_any_batch(
 ) -> None:
     # Made for any size, as progressive sizes make it: the graph still has the full size alone.
     both = network(mirrored=True, any_size=True, backbone=backbone)
-    write_onnx(both if precision == "fp32" else HalfEmbedder(both), 64, tmp_path / "model.onnx", 20, 8)
+    how = both.config.preprocessing
+    write_onnx(both if precision == "fp32" else HalfEmbedder(both), how, tmp_path / "model.onnx", 20, 8)
     session = onnx_session(tmp_path / "model.onnx", 1)
-    assert session.get_inputs()[0].shape[1:] == [3, 64, 64]
-    wanted = both(IMAGES).detach().numpy()
+    assert session.get_inputs()[0].shape[1:] == [64, 64, 3]
+    pixels, images = made(3, how)
+    wanted = both(images).detach().numpy()
     for count in (1, 3):
-        found = run_onnx(session, IMAGES[:count].numpy())
+        found = run_onnx(session, pixels[:count])
         assert found.shape == (count, 16)
         assert ((found * wanted[:count]).sum(axis=1) >= least).all()
