@@ -314,7 +314,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=10_000)
     parser.add_argument(
-        "--warm-up", type=int, default=2_500, help="requests before them, after which memory should stay"
+        "--warm-up", type=int, default=10_000, help="requests before them, after which memory should stay"
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--repository", type=Path, default=ROOT / "triton_repo")

@@ -11,7 +11,7 @@ import itertools
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # of glibc's malloc.h
 # With lower thresholds every image's memory is given back and taken anew, at a millisecond or two a photo.
 SETTINGS = {M_TRIM_THRESHOLD: 64 * 2**20, M_MMAP_THRESHOLD: 4 * 2**20, M_ARENA_MAX: 1}
-EVERY = 64  # calls of `tidy`; what is given back is taken again, at half a microsecond a page
+EVERY = 16  # calls of `tidy`; what is given back is taken again, at half a microsecond a page
 
 _libc = ctypes.CDLL(None)
 _glibc = hasattr(_libc, "malloc_trim")  # other libraries have ways of their own
