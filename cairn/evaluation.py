@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +57,22 @@ class Judged:
         """The chosen queries, bool [queries]."""
         kept = Neighbours(self.found.image_ids[chosen], self.found.landmark_ids[chosen], self.found.scores[chosen])
         return Judged(self.image_ids[chosen], self.true[chosen], self.landmark_ids[chosen], self.scores[chosen], kept)
+
+
+def joined(parts: Sequence[Judged]) -> Judged:
+    """The queries of several, one at least, as one."""
+    found = [part.found for part in parts]
+    return Judged(
+        np.concatenate([part.image_ids for part in parts]),
+        np.concatenate([part.true for part in parts]),
+        np.concatenate([part.landmark_ids for part in parts]),
+        np.concatenate([part.scores for part in parts]),
+        Neighbours(
+            np.concatenate([part.image_ids for part in found]),
+            np.concatenate([part.landmark_ids for part in found]),
+            np.concatenate([part.scores for part in found]),
+        ),
+    )
 
 
 def judge(result: Result, true: NDArray[np.int64]) -> Judged:

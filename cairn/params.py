@@ -327,7 +327,8 @@ class IndexParams(Block):
     """What is searched."""
 
     type: str  # auto, or a FAISS factory string such as Flat or IVF1024,SQfp16
-    nprobe: Annotated[int, Field(ge=1)] | None  # none: a sixteenth of the lists
+    recall: Share  # of the exact nearest, that inverted lists are looked through for
+    nprobe: Annotated[int, Field(ge=1)] | None  # lists looked through; none: as many as that recall needs
     recall_queries: Positive  # how many queries measure the index against Flat
 
 

@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from statistics import fmean
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cairn.evaluation import FEW_FIGURES, MAP_DEPTH, Judged, figures, judge, threshold_of
+from cairn.evaluation import FEW_FIGURES, MAP_DEPTH, Judged, figures, joined, judge, threshold_of
 from cairn.params import Params
 from cairn.progress import progress
 from cairn.retrieval.answer import AnswerRule, answered
+from cairn.retrieval.building import build
 from cairn.retrieval.calibration import Calibration, better, fit
-from cairn.retrieval.index import PhotoIndex, build_index
+from cairn.retrieval.index import PhotoIndex, build_index, choose_type
 from cairn.retrieval.neighbours import NONE
 from cairn.retrieval.rerankers import Step
 from cairn.retrieval.rerankers.base import Context
-from cairn.retrieval.rerankers.chain import Chain, build_chain, fit_chain
+from cairn.retrieval.rerankers.chain import Chain, build_chain, fit_chain, learns
 from cairn.retrieval.rerankers.classifier import CosineClassifier
 from cairn.retrieval.rerankers.knn_vote import KnnVoteParams
 from cairn.retrieval.rerankers.prototypes import prototypes_of
 from cairn.retrieval.rerankers.similarity import VectorsById
-from cairn.retrieval.result import Result
+from cairn.retrieval.result import Result, joined_results
+from cairn.retrieval.tuning import held_photos, tune
+from cairn.retrieval.vectors import UnitVectors
 from cairn.sides import DATABASE, Sides, image_numbers, trained_landmarks
 
+QUERIES = 4096  # asked at a time; a multiple of what re-rankers take, so that none sees other queries beside its own
+EXACT_UP_TO = 100_000  # photos of a gallery made here
 NEAREST = KnnVoteParams(top=1, power=1.0, clip=False)
 
 
@@ -34,7 +43,7 @@ class Embedded:
     """The photos of all sides, and the unit vector of each, float32 [rows of sides, dimensions]."""
 
     sides: Sides
-    vectors: NDArray[np.float32]
+    vectors: UnitVectors
 
 
 @dataclass(frozen=True)
@@ -61,37 +70,52 @@ def ask(photos: Embedded, gallery: Gallery, steps: tuple[Step, ...], params: Par
     given: the context as far as it does not depend on the gallery: the classifier, readers of photos
     Raises RerankError if a step needs what there is not.
     """
-    sides, vectors = photos.sides, photos.vectors
-    ids, depth = image_numbers(sides.images), max(MAP_DEPTH, params.evaluate.neighbours)
-    context = completed(given, photos, gallery.rows)
+    sides, depth = photos.sides, max(MAP_DEPTH, params.evaluate.neighbours)
+    ids = image_numbers(sides.images)
+    context = completed(given, photos, ids, gallery.rows, steps)
 
-    def found(side: str, chain: Chain) -> tuple[Result, NDArray[np.int64]]:
+    def found(side: str, chain: Chain) -> Iterator[tuple[Result, NDArray[np.int64]]]:
+        """Some queries at a time, with what they show."""
         rows = sides.rows(side, distractors=True)
-        return answered(vectors[rows], gallery.index, depth, chain, ids[rows]), sides.landmark_ids[rows]
+        starts = progress(range(0, max(1, len(rows)), QUERIES), f"ask ({side})", unit="part")
+        for some in (rows[start : start + QUERIES] for start in starts):
+            yield answered(photos.vectors[some], gallery.index, depth, chain, ids[some]), sides.landmark_ids[some]
 
-    validation, true = found("validation", Chain(()))
-    context, result = fit_chain(steps, context, validation, true, params.seed, params.threads)
-    judged = judge(result, true)
+    def judged_side(side: str, chain: Chain) -> Judged:
+        return joined([judge(result, true) for result, true in found(side, chain)])
+
+    if learns(steps):  # from all validation queries at once; every other step takes each query by itself
+        results, shown = zip(*found("validation", Chain(())), strict=True)
+        true = np.concatenate(shown)
+        context, result = fit_chain(steps, context, joined_results(results), true, params.seed, params.threads)
+        judged = judge(result, true)
+    else:
+        judged = judged_side("validation", build_chain(steps, context))
     rule = AnswerRule(
         neighbours=depth,
         steps=steps,
         threshold=threshold_of(judged, params.evaluate.target_precision),
         calibration=calibrated(judged, params),
     )
-    return Asked(rule, context, judged, judge(*found("test", build_chain(steps, context))))
+    return Asked(rule, context, judged, judged_side("test", build_chain(steps, context)))
 
 
-def completed(given: Context, photos: Embedded, rows: NDArray[np.int64]) -> Context:
-    """The context with the vectors of the gallery's `rows`, its landmarks' prototypes and the train distractors."""
+def completed(
+    given: Context, photos: Embedded, ids: NDArray[np.int64], rows: NDArray[np.int64], steps: Sequence[Step]
+) -> Context:
+    """The context with the train distractors and, for steps that ask for them, more of the gallery's `rows`.
+
+    That is a way to look up their vectors by image id, and their landmarks' prototypes. ids: int64 [rows of sides]
+    """
     sides, vectors = photos.sides, photos.vectors
     others = sides.rows("train", landmarks=False, distractors=True)
     trained = given.classifier if isinstance(given.classifier, CosineClassifier) else None
-    return replace(
-        given,
-        vectors=VectorsById(image_numbers(sides.images)[rows], vectors[rows]),
-        distractors=vectors[others] if len(others) else None,
-        prototypes=prototypes_of(vectors[rows], sides.landmark_ids[rows], trained),
-    )
+    by_id, prototypes = None, None
+    if any(step.looks_up_vectors for step in steps):
+        by_id = VectorsById(ids[rows], vectors, rows)
+    if any(step.asks_prototypes for step in steps):
+        prototypes = prototypes_of(vectors, sides.landmark_ids[rows], trained, rows)
+    return replace(given, vectors=by_id, distractors=vectors[others] if len(others) else None, prototypes=prototypes)
 
 
 def calibrated(validation: Judged, params: Params) -> Calibration | None:
@@ -103,36 +127,55 @@ def calibrated(validation: Judged, params: Params) -> Calibration | None:
     return fit(better(scores, right) if kind == "auto" else kind, scores, right)
 
 
-def flat(photos: Embedded, rows: NDArray[np.int64]) -> Gallery:
-    """A gallery of these rows, searched exactly."""
-    sides, vectors = photos.sides, photos.vectors
-    ids = image_numbers(sides.images)[rows]
-    return Gallery(PhotoIndex(build_index(vectors[rows], ids, "Flat", None), ids, sides.landmark_ids[rows]), rows)
+@contextmanager
+def gallery_of(photos: Embedded, rows: NDArray[np.int64], params: Params, keep: Path) -> Iterator[Gallery]:
+    """A gallery of these rows: searched exactly up to EXACT_UP_TO photos, and over that as the index stage would.
 
-
-def baseline(photos: Embedded, params: Params) -> dict[str, Any]:
-    """The figures of plain nearest neighbours over the same photos, their vectors being the untrained network's."""
+    What a large one is made of lies in a folder in `keep` for the while.
+    """
     sides = photos.sides
-    gallery = flat(photos, sides.rows(*DATABASE))
-    asked = ask(photos, gallery, (NEAREST,), params, Context())
+    ids = image_numbers(sides.images)[rows]
+    if len(rows) <= EXACT_UP_TO:
+        index = build_index(photos.vectors[rows], ids, "Flat", None)
+        yield Gallery(PhotoIndex(index, ids, sides.landmark_ids[rows]), rows)
+        return
+    keep.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=keep) as folder:
+        factory = choose_type(len(rows), photos.vectors.shape[1])
+        index = build(photos.vectors, rows, ids, factory, params.seed, Path(folder))
+        held = held_photos(photos.vectors, rows, ids, params.seed)
+        tune(index, held, params.index.recall, params.index.nprobe)
+        yield Gallery(PhotoIndex(index, ids, sides.landmark_ids[rows]), rows)
+
+
+def baseline(photos: Embedded, params: Params, keep: Path) -> dict[str, Any]:
+    """The figures of plain nearest neighbours over the same photos, their vectors being the untrained network's.
+
+    keep: as in `gallery_of`
+    """
+    sides = photos.sides
+    with gallery_of(photos, sides.rows(*DATABASE), params, keep) as gallery:
+        asked = ask(photos, gallery, (NEAREST,), params, Context())
     return {
         **figures(asked.test, in_gallery(sides, gallery.rows, asked.test), asked.rule.threshold),
         **by_training(sides, asked.test),
-        "at_most": at_most(photos, (NEAREST,), params, Context()),
+        "at_most": at_most(photos, (NEAREST,), params, Context(), keep),
     }
 
 
-def at_most(photos: Embedded, steps: tuple[Step, ...], params: Params, given: Context) -> dict[str, dict[str, float]]:
+def at_most(
+    photos: Embedded, steps: tuple[Step, ...], params: Params, given: Context, keep: Path
+) -> dict[str, dict[str, float]]:
     """Figures with at most so many index photos a landmark, by that number: means over params.evaluate.draws draws.
 
-    Which photos stay is drawn anew each time; all that is fitted is fitted again.
+    Which photos stay is drawn anew each time; all that is fitted is fitted again. keep: as in `gallery_of`
     """
     sides, wanted = photos.sides, params.evaluate.at_most
     draws = [(most, draw) for most in wanted for draw in range(params.evaluate.draws)]
     found: dict[int, list[dict[str, float]]] = {most: [] for most in wanted}
     for most, draw in progress(draws, "fewer index photos", unit="draw"):
-        gallery = flat(photos, drawn(sides, most, (params.seed, most, draw)))
-        asked = ask(photos, gallery, steps, params, given)
+        with gallery_of(photos, drawn(sides, most, (params.seed, most, draw)), params, keep) as gallery:
+            asked = ask(photos, gallery, steps, params, given)
         every = figures(asked.test, in_gallery(sides, gallery.rows, asked.test), asked.rule.threshold)
         found[most].append({**{name: float(every[name]) for name in FEW_FIGURES}, **by_training(sides, asked.test)})
     return {str(most): {name: fmean(one[name] for one in of) for name in of[0]} for most, of in found.items()}

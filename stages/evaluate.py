@@ -16,7 +16,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from cairn.embedding import read_embeddings
 from cairn.evaluation import calibration_figures, figures, report
 from cairn.files import write_json, write_table, written_aside
 from cairn.local_photos import local_steps, with_features
@@ -35,6 +34,7 @@ from cairn.retrieval.context import CONTEXT_FOLDER, save_context
 from cairn.retrieval.index import PhotoIndex
 from cairn.retrieval.rerankers.base import Context
 from cairn.retrieval.rerankers.classifier import CLASSIFIER_FILE, open_classifier
+from cairn.retrieval.vectors import Vectors
 from cairn.sides import DATABASE, Sides, image_numbers, read_sides
 from cairn.stage import (
     CLEAN,
@@ -59,8 +59,8 @@ def evaluate(job: Job) -> Report:
     use_threads(job.params)
     params, clean = job.params.evaluate, job.params.clean
     sides = read_sides()
-    shards = sides.images["shard"].to_pylist()
-    photos = Embedded(sides, read_embeddings(TRAINED, shards))
+    shards = sides.images["shard"]
+    photos = Embedded(sides, Vectors.open(TRAINED, shards))
     given = Context(classifier=open_classifier(MODEL / CLASSIFIER_FILE) if (MODEL / CLASSIFIER_FILE).exists() else None)
     given = with_features(given, sides, params.rerank, job.params)
     gallery = Gallery(PhotoIndex.open(INDEX), sides.rows(*DATABASE))
@@ -75,21 +75,21 @@ def evaluate(job: Job) -> Report:
         **report(test, relevant, rule, names),
         **by_training(sides, test),
         "validation": validation_figures(sides, gallery, asked),
-        "at_most": at_most(photos, params.rerank, job.params, replace(given, watch=None)),
+        "at_most": at_most(photos, params.rerank, job.params, replace(given, watch=None), job.keep),
     }
     if served is not asked:
         content["served"] = figures(served.test, relevant, served.rule.threshold)
     if rule.calibration is not None and probabilities is not None:
         content["calibration"] = {"kind": rule.calibration.kind, **calibration_figures(probabilities, test.right)}
     if job.params.embed.baseline:
-        content["baseline"] = baseline(Embedded(sides, read_embeddings(UNTRAINED, shards)), job.params)
+        content["baseline"] = baseline(Embedded(sides, Vectors.open(UNTRAINED, shards)), job.params, job.keep)
     curve = precision_coverage(test.scores, test.right, test.landmark_queries)
     with written_aside(EVALUATION) as folder:
         folder.mkdir()
         write_predictions(folder, asked, probabilities)
         write_json(folder / ANSWER_FILE, served.rule.model_dump())
         numbers = image_numbers(sides.images)[gallery.rows]
-        save_context(folder / CONTEXT_FOLDER, served.rule.steps, served.context, numbers, photos.vectors[gallery.rows])
+        save_context(folder / CONTEXT_FOLDER, served.rule.steps, served.context, numbers, photos.vectors, gallery.rows)
     write_curve(curve)
     with written_aside(PICTURES / "evaluate") as folder:
         class_sizes(counts(sides.landmark_ids), folder / "class_sizes.png", "Photos per landmark after cleaning")

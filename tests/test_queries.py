@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from cairn.params import Params, load_params
-from cairn.queries import NEAREST, Embedded, ask, at_most, baseline, by_training, drawn, flat, in_gallery
+from cairn.queries import NEAREST, Embedded, Gallery, ask, at_most, baseline, by_training, drawn, gallery_of, in_gallery
 from cairn.retrieval.neighbours import NONE
 from cairn.retrieval.rerankers.base import Context
 from cairn.retrieval.rerankers.knn_vote import KnnVoteParams
@@ -43,6 +44,12 @@ def photos() -> Embedded:
 
 
 @pytest.fixture(scope="module")
+def everything(photos: Embedded, params: Params, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gallery]:
+    with gallery_of(photos, photos.sides.rows(*DATABASE), params, tmp_path_factory.mktemp("keep")) as gallery:
+        yield gallery
+
+
+@pytest.fixture(scope="module")
 def params() -> Params:
     read = load_params(ROOT / "params.yaml")
     return read.model_copy(update={"evaluate": read.evaluate.model_copy(update={"at_most": (1, 100), "draws": 3})})
@@ -66,8 +73,8 @@ def test_every_photo_is_drawn_as_often_as_another(photos: Embedded) -> None:
     assert times[photos.sides.rows(*DATABASE)].max() < 200 + 5 * 11.5
 
 
-def test_fewer_photos_are_the_mean_over_draws(photos: Embedded, params: Params) -> None:
-    got = at_most(photos, (NEAREST,), params, Context())
+def test_fewer_photos_are_the_mean_over_draws(photos: Embedded, params: Params, tmp_path: Path) -> None:
+    got = at_most(photos, (NEAREST,), params, Context(), tmp_path)
     sides, vectors = photos.sides, photos.vectors
     queries = sides.rows("test")
     shares, unseen = [], []
@@ -80,11 +87,11 @@ def test_fewer_photos_are_the_mean_over_draws(photos: Embedded, params: Params) 
     assert got["1"]["accuracy"] == pytest.approx(np.mean(shares))
     assert got["1"]["accuracy_of_unseen_landmarks"] == pytest.approx(np.mean(unseen))
     assert 0 < got["1"]["accuracy"] < got["100"]["accuracy"] < 1
-    assert got["100"]["accuracy"] == pytest.approx(baseline(photos, params)["accuracy"])
+    assert got["100"]["accuracy"] == pytest.approx(baseline(photos, params, tmp_path)["accuracy"])
 
 
-def test_trained_and_unseen_landmarks_make_up_the_whole(photos: Embedded, params: Params) -> None:
-    asked = ask(photos, flat(photos, photos.sides.rows(*DATABASE)), (NEAREST,), params, Context())
+def test_trained_and_unseen_landmarks_make_up_the_whole(photos: Embedded, params: Params, everything: Gallery) -> None:
+    asked = ask(photos, everything, (NEAREST,), params, Context())
     parts = by_training(photos.sides, asked.test)
     whole = asked.test.right.sum() / asked.test.landmark_queries
     shares = [parts[f"accuracy_of_{kind}_landmarks"] for kind in ("trained", "unseen")]
@@ -94,22 +101,24 @@ def test_trained_and_unseen_landmarks_make_up_the_whole(photos: Embedded, params
     assert set(in_gallery(photos.sides, photos.sides.rows(*DATABASE), asked.test).tolist()) == {15, 0}
 
 
-def test_the_context_knows_the_train_sides_distractors_and_no_others(photos: Embedded, params: Params) -> None:
-    asked = ask(photos, flat(photos, photos.sides.rows(*DATABASE)), (NEAREST,), params, Context())
+def test_the_context_knows_the_train_sides_distractors_and_no_others(
+    photos: Embedded, params: Params, everything: Gallery
+) -> None:
+    asked = ask(photos, everything, (NEAREST,), params, Context())
     rows = photos.sides.rows("train", landmarks=False, distractors=True)
     assert len(rows) == 20
     assert asked.context.distractors is not None
     assert np.array_equal(asked.context.distractors, photos.vectors[rows])
 
 
-def test_prototypes_stand_for_landmarks_that_the_index_knows(photos: Embedded, params: Params) -> None:
+def test_prototypes_stand_for_landmarks_that_the_index_knows(
+    photos: Embedded, params: Params, everything: Gallery
+) -> None:
     """With a weight that outdoes all neighbours, the vote is the nearest class mean."""
-    gallery = flat(photos, photos.sides.rows(*DATABASE))
-    asked = ask(
-        photos, gallery, (KnnVoteParams(top=1, power=1, prototype_weight=1000, prototype_within=1),), params, Context()
-    )
-    shown = photos.sides.landmark_ids[gallery.rows]
-    means = np.stack([photos.vectors[gallery.rows[shown == n]].mean(axis=0) for n in range(LANDMARKS)])
+    step = KnnVoteParams(top=1, power=1, prototype_weight=1000, prototype_within=1)
+    asked = ask(photos, everything, (step,), params, Context())
+    shown = photos.sides.landmark_ids[everything.rows]
+    means = np.stack([photos.vectors[everything.rows[shown == n]].mean(axis=0) for n in range(LANDMARKS)])
     means /= np.linalg.norm(means, axis=1, keepdims=True)
     queries = photos.vectors[photos.sides.rows("test", distractors=True)]
     assert np.array_equal(asked.test.landmark_ids, (queries @ means.T).argmax(axis=1))

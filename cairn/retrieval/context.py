@@ -15,6 +15,7 @@ from cairn.retrieval.rerankers.base import Context
 from cairn.retrieval.rerankers.classifier import CLASSIFIER_FILE, SavedClassifier, open_classifier
 from cairn.retrieval.rerankers.prototypes import PROTOTYPES_FILE, Prototypes
 from cairn.retrieval.rerankers.similarity import VectorsById
+from cairn.retrieval.vectors import UnitVectors
 
 CONTEXT_FOLDER = "context"
 DISTRACTORS_FILE = "distractors.npy"  # unit vectors float32 [n, dimensions] of the train side
@@ -24,14 +25,23 @@ ROWS = 65536  # copied at a time
 
 
 def save_context(
-    folder: Path, steps: Sequence[Step], context: Context, ids: NDArray[np.int64], vectors: NDArray[np.float32]
+    folder: Path,
+    steps: Sequence[Step],
+    context: Context,
+    ids: NDArray[np.int64],
+    vectors: UnitVectors,
+    photos: NDArray[np.int64] | None = None,
 ) -> None:
-    """Write what `steps` need: ids int64 [n] and unit vectors float32 [n, dimensions] are the index's."""
+    """Write what `steps` need: ids int64 [n] are the index's photos', `vectors` float32 [any, dimensions] theirs.
+
+    photos: where each photo's vector is, int64 [n]; none: they are in the order of the ids.
+    """
     folder.mkdir()
     if context.distractors is not None:
         np.save(folder / DISTRACTORS_FILE, context.distractors)
     if any(step.looks_up_vectors for step in steps):
-        _save_vectors(folder, ids, lambda rows: vectors[rows], vectors.shape[1])
+        at = np.arange(len(ids)) if photos is None else photos
+        _save_vectors(folder, ids, lambda rows: vectors[at[rows]], vectors.shape[1])
     if isinstance(context.classifier, SavedClassifier) and any(step.asks_classifier for step in steps):
         context.classifier.save(folder / CLASSIFIER_FILE)
     if context.prototypes is not None and any(step.asks_prototypes for step in steps):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import faiss
@@ -15,39 +16,67 @@ INDEX_FILE = "index.faiss"
 
 FLAT_UP_TO = 20_000  # photos; exact search takes milliseconds
 SCALAR_UP_TO = 100_000
-ROWS_PER_LIST = 300
+LISTS = 2  # times the root of the photos: as long to find the lists as to go through them
+
+
+DEPTH = 10  # neighbours that `k_factor` is told for, and that recall is measured at
+FEWEST = 2.0  # candidates for each neighbour wanted
 
 
 class PhotoIndexError(ValueError):
     """An index that cannot be built or opened."""
 
 
-def choose_type(rows: int) -> str:
-    """FAISS factory string for so many rows: exact while that is cheap, then fp16, then inverted lists of fp16."""
+def choose_type(rows: int, dimensions: int) -> str:
+    """FAISS factory string for so many rows: exact while that is cheap, then fp16, then inverted lists.
+
+    The lists hold codes of four bits for every four dimensions, which are compared many at a time (André et al. 2015,
+    "Cache locality is not enough"), and the best of them are compared again by their fp16 vectors.
+    """
     if rows <= FLAT_UP_TO:
         return "Flat"
     if rows <= SCALAR_UP_TO:
         return "SQfp16"
-    lists = 2 ** round(np.log2(rows / ROWS_PER_LIST))
-    return f"IVF{lists},SQfp16"
+    lists = 2 ** round(np.log2(LISTS * np.sqrt(rows)))
+    return f"IVF{lists},PQ{dimensions // math.gcd(dimensions, 4)}x4fsr,Refine(SQfp16)"
 
 
-def build_index(vectors: NDArray[np.float32], ids: NDArray[np.int64], factory: str, nprobe: int | None) -> faiss.Index:
-    """An inner-product index over unit vectors [rows, dimensions], with ids [rows].
+def empty_index(dimensions: int, factory: str) -> faiss.Index:
+    """An inner-product index that takes photos with their ids; untrained, if its type needs training.
 
     Raises PhotoIndexError if FAISS does not know the factory string.
     """
     try:
-        index = faiss.index_factory(vectors.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
+        index = faiss.index_factory(dimensions, factory, faiss.METRIC_INNER_PRODUCT)
     except RuntimeError as error:
         raise PhotoIndexError(f"index.type = {factory!r}: FAISS cannot make this ({error})") from error
-    if not isinstance(index, faiss.IndexIVF):
-        index = faiss.IndexIDMap(index)  # IDMap2 would make a table of all ids at each opening
-    else:
-        index.nprobe = nprobe or max(1, index.nlist // 16)
+    # IDMap2 would make a table of all ids at each opening.
+    return index if isinstance(index, faiss.IndexIVF) else faiss.IndexIDMap(index)
+
+
+def build_index(vectors: NDArray[np.float32], ids: NDArray[np.int64], factory: str, nprobe: int | None) -> faiss.Index:
+    """An inner-product index over unit vectors [rows, dimensions] that are all in memory, with ids [rows].
+
+    nprobe: of inverted lists; none: a sixteenth of them. Raises PhotoIndexError as `empty_index` does.
+    """
+    index = empty_index(vectors.shape[1], factory)
     index.train(vectors)
     index.add_with_ids(vectors, ids)
+    lists = lists_of(index)
+    if lists is not None:
+        lists.nprobe = nprobe or max(1, lists.nlist // 16)
     return index
+
+
+def lists_of(index: faiss.Index) -> faiss.IndexIVF | None:
+    """The inverted lists in an index; none if it has none."""
+    return faiss.try_extract_index_ivf(index)
+
+
+def refined(index: faiss.Index) -> faiss.IndexRefine | None:
+    """The index that finds candidates by short codes and compares those by vectors; none if this one does not."""
+    inner = faiss.downcast_index(index.index) if isinstance(index, faiss.IndexIDMap) else index
+    return inner if isinstance(inner, faiss.IndexRefine) else None
 
 
 def write_index(index: faiss.Index, path: Path) -> None:
@@ -72,25 +101,32 @@ def stored_vectors(index: faiss.Index, image_ids: NDArray[np.int64]) -> NDArray[
     """Unit vectors float32 [n, dimensions] of photos that an index holds, as exact as it stores them."""
     if len(image_ids) == 0:
         return np.empty((0, index.d), dtype=np.float32)
-    if isinstance(index, faiss.IndexIDMap):
-        known = faiss.vector_to_array(index.id_map)
-        order = np.argsort(known, kind="stable")
-        rows = order[np.searchsorted(known[order], image_ids)]
-        vectors = _with_direct_map(index.index, rows)
-    else:
-        vectors = _with_direct_map(index, image_ids)
+    keys = _places(index, image_ids) if isinstance(index, faiss.IndexIDMap) else image_ids
+    vectors = _by_key(index.index if isinstance(index, faiss.IndexIDMap) else index, keys)
     return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), dtype=np.float32)
 
 
-def _with_direct_map(index: faiss.Index, keys: NDArray[np.int64]) -> NDArray[np.float32]:
+def _places(index: faiss.IndexIDMap, image_ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where an id map has photos that it holds; of a photo that came again, the last place."""
+    known = faiss.vector_to_array(index.id_map)
+    order = np.argsort(known, kind="stable")
+    return np.asarray(order[np.searchsorted(known[order], image_ids, side="right") - 1], dtype=np.int64)
+
+
+def _by_key(index: faiss.Index, keys: NDArray[np.int64]) -> NDArray[np.float32]:
     """Inverted lists find a photo by its number only through a table, which is made for the while."""
-    lists = faiss.try_extract_index_ivf(index)
+    lists = None if refined(index) else lists_of(index)
     if lists is not None:
         lists.set_direct_map_type(faiss.DirectMap.Hashtable)  # type: ignore[attr-defined]
     vectors: NDArray[np.float32] = index.reconstruct_batch(np.ascontiguousarray(keys, dtype=np.int64))
     if lists is not None:
         lists.set_direct_map_type(faiss.DirectMap.NoMap)  # type: ignore[attr-defined]
     return vectors
+
+
+def size_of(index: faiss.Index) -> int:
+    """How many photos can be found; where vectors lie beside lists, removed ones leave theirs behind."""
+    return int(lists_of(index).invlists.compute_ntotal() if refined(index) else index.ntotal)
 
 
 def remove_photos(index: faiss.Index, image_ids: NDArray[np.int64]) -> None:
@@ -103,10 +139,20 @@ def remove_photos(index: faiss.Index, image_ids: NDArray[np.int64]) -> None:
             f"{type(faiss.downcast_index(_inner(index))).__name__} cannot remove photos; set index.type to one that "
             "can (Flat, SQfp16, IVF...), or to auto, and run the pipeline anew"
         )
-    before = index.ntotal
-    index.remove_ids(faiss.IDSelectorBatch(image_ids))
-    if before - index.ntotal != len(image_ids):
-        raise PhotoIndexError(f"{before - index.ntotal} of {len(image_ids)} photos were in the index; it is damaged")
+    before = size_of(index)
+    if refined(index):
+        _remove_from_lists(index, image_ids)
+    else:
+        index.remove_ids(faiss.IDSelectorBatch(image_ids))
+    if before - size_of(index) != len(image_ids):
+        raise PhotoIndexError(f"{before - size_of(index)} of {len(image_ids)} photos were in the index; it is damaged")
+
+
+def _remove_from_lists(index: faiss.IndexIDMap, image_ids: NDArray[np.int64]) -> None:
+    """No list names the photos any more; their vectors stay, so that those behind them keep their places."""
+    lists = lists_of(index)
+    lists.remove_ids(faiss.IDSelectorBatch(np.flatnonzero(np.isin(faiss.vector_to_array(index.id_map), image_ids))))
+    lists.ntotal = index.ntotal  # the next photo is numbered by it
 
 
 def _inner(index: faiss.Index) -> faiss.Index:
@@ -119,20 +165,21 @@ def _inner(index: faiss.Index) -> faiss.Index:
 def _removes(index: faiss.Index) -> bool:
     """An id map believes that those behind a removed one move up, which is so in flat codes alone."""
     mapped, inner = isinstance(index, faiss.IndexIDMap), _inner(index)
+    if isinstance(inner, faiss.IndexRefine):
+        return isinstance(faiss.downcast_index(inner.base_index), faiss.IndexIVF)
     return isinstance(inner, faiss.IndexFlatCodes if mapped else faiss.IndexIVF)
 
 
-def recall_against_flat(
-    index: faiss.Index, vectors: NDArray[np.float32], ids: NDArray[np.int64], queries: NDArray[np.float32], k: int = 10
-) -> float:
-    """Share of the exact k nearest of `queries` [n, dimensions] that `index` finds too; 1 without queries."""
-    if len(queries) == 0:
-        return 1.0
-    k = min(k, len(vectors))
-    _, exact = faiss.knn(queries, vectors, k, metric=faiss.METRIC_INNER_PRODUCT)
-    _, found = index.search(queries, k)
-    hits = [len(np.intersect1d(ids[e], f)) for e, f in zip(exact, found, strict=True)]
-    return float(np.mean(hits) / k)
+def search(index: faiss.Index, queries: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Cosines and image ids, both [queries, k], falling; ids are -1 behind the last one found.
+
+    An index that refines looks at the same number of candidates whatever k is, as long as there are two for each.
+    """
+    refiner = refined(index)
+    if refiner is None:
+        return index.search(queries, k)  # type: ignore[no-any-return]
+    factor = max(FEWEST, refiner.k_factor * DEPTH / k)
+    return index.search(queries, k, params=faiss.IndexRefineSearchParameters(k_factor=factor))  # type: ignore[no-any-return]
 
 
 class PhotoIndex:
@@ -156,8 +203,8 @@ class PhotoIndex:
     def with_entries(cls, folder: Path, entries: Entries) -> PhotoIndex:
         """As `open`, with the folder's entries open already."""
         index = read_index(folder / INDEX_FILE)
-        if index.ntotal != len(entries):
-            raise PhotoIndexError(f"{folder}: {index.ntotal} photos in the index, {len(entries)} in {ENTRIES_FILE}")
+        if size_of(index) != len(entries):
+            raise PhotoIndexError(f"{folder}: {size_of(index)} photos in the index, {len(entries)} in {ENTRIES_FILE}")
         return cls(index, entries.image_ids, entries.landmark_ids)
 
     @property
@@ -166,7 +213,7 @@ class PhotoIndex:
         return int(self._index.d)
 
     def __len__(self) -> int:
-        return int(self._index.ntotal)
+        return size_of(self._index)
 
     def search(self, queries: NDArray[np.float32], k: int) -> Neighbours:
         """The k nearest photos by cosine of each unit vector in `queries`, float32 [queries, dimensions].
@@ -174,7 +221,7 @@ class PhotoIndex:
         Rows are filled up with NONE where the index holds, or looks at, fewer than k photos.
         Equal scores are ordered by image id, so that an answer does not depend on the index's inner order.
         """
-        scores, ids = self._index.search(np.ascontiguousarray(queries, dtype=np.float32), k)
+        scores, ids = search(self._index, np.ascontiguousarray(queries, dtype=np.float32), k)
         missing = np.isneginf(scores) | (scores <= -3e38)
         at = np.searchsorted(self._ids, ids).clip(0, max(0, len(self._ids) - 1))
         landmarks = np.where(missing, NONE, self._landmarks[at])

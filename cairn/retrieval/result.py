@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -89,6 +90,18 @@ def searched(
     """A search's outcome, before any re-ranker. Without `query_ids` a query is known by its position."""
     ids = np.arange(len(queries), dtype=np.int64) if query_ids is None else query_ids
     return Result(queries, neighbours, ids)
+
+
+def joined_results(parts: Sequence[Result]) -> Result:
+    """The queries of several results without answers, one at least, as one."""
+    found = [part.neighbours for part in parts]
+    neighbours = Neighbours(
+        np.concatenate([each.image_ids for each in found]),
+        np.concatenate([each.landmark_ids for each in found]),
+        np.concatenate([each.scores for each in found]),
+    )
+    ids = np.concatenate([part.query_ids for part in parts])
+    return searched(np.concatenate([part.queries for part in parts]), neighbours, ids)
 
 
 def _check_queries(queries: NDArray[np.float32], query_ids: NDArray[np.int64], rows: int) -> None:

@@ -41,6 +41,11 @@ def check_order(steps: Sequence[Step]) -> None:
         answered = answered or step.changes == "answers"
 
 
+def learns(steps: Sequence[Step]) -> bool:
+    """Whether `fit_chain` fits a model, for which it needs all validation queries at once."""
+    return any(isinstance(step, BoostedParams) for step in steps)
+
+
 def build_chain(steps: Sequence[Step], context: Context) -> Chain:
     """The chain that params describe. Raises RerankError if the order is impossible or the context lacks something."""
     check_order(steps)

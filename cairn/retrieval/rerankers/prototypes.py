@@ -13,8 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cairn.retrieval.rerankers.classifier import CosineClassifier
+from cairn.retrieval.vectors import ROWS, UnitVectors
 
 PROTOTYPES_FILE = "prototypes.npz"
+LANDMARKS = 65536  # that are summed for at a time
+PAIRS = 8192  # different landmarks from which on each cosine is worked out by itself
 
 
 @dataclass(frozen=True)
@@ -59,8 +62,11 @@ class Prototypes:
         photos = self.photos[at]
         lost = np.where(photos > 0, (1 - within) / (within * np.maximum(photos, 1)), 0)
         factors = np.where(known, np.sqrt(1 + lost), 0).astype(np.float32)
+        place = place.reshape(landmark_ids.shape)
+        if len(asked) > PAIRS:  # most of all cosines would not be looked at
+            return np.einsum("qd,qkd->qk", queries, self.vectors[at[place]]) * factors[place]
         cosines = queries @ self.vectors[at].T * factors
-        return np.take_along_axis(cosines, place.reshape(landmark_ids.shape), 1)
+        return np.take_along_axis(cosines, place, 1)
 
     def changed(
         self, vectors: NDArray[np.float32], landmark_ids: NDArray[np.int64], touched: NDArray[np.int64]
@@ -101,19 +107,38 @@ class Prototypes:
 
 
 def prototypes_of(
-    vectors: NDArray[np.float32], landmark_ids: NDArray[np.int64], classifier: CosineClassifier | None
+    vectors: UnitVectors,
+    landmark_ids: NDArray[np.int64],
+    classifier: CosineClassifier | None,
+    rows: NDArray[np.int64] | None = None,
 ) -> Prototypes:
     """Of the index's photos: unit vectors float32 [photos, dimensions] and what they show, int64 [photos].
 
-    Of several centres of a class, their mean.
+    rows: where among `vectors` those of the photos are; none: they are as many, in the same order. Vectors are read
+    part by part, and those of landmarks that the classifier knows are not. Of several centres of a class, their mean.
     """
     landmarks, place, photos = np.unique(landmark_ids, return_inverse=True, return_counts=True)
-    sums = np.zeros((len(landmarks), vectors.shape[1]))
-    np.add.at(sums, place, vectors)
-    if classifier is not None:
-        trained = np.isin(landmarks, classifier.landmark_ids)
-        at = np.searchsorted(classifier.landmark_ids, landmarks[trained])
-        photos[trained] = 0
-        sums[trained] = classifier.weights[at].sum(axis=1)
-    lengths = np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
-    return Prototypes(landmarks, (sums / lengths).astype(np.float32), photos.astype(np.int64))
+    rows = np.arange(len(landmark_ids)) if rows is None else rows
+    known = np.zeros(0, dtype=np.int64) if classifier is None else classifier.landmark_ids
+    trained = np.isin(landmarks, known)
+    made = np.empty((len(landmarks), vectors.shape[1]), dtype=np.float32)
+    for start in range(0, len(landmarks), LANDMARKS):
+        some = slice(start, start + LANDMARKS)
+        summed = np.flatnonzero(~trained[place] & (place >= start) & (place < start + LANDMARKS))
+        sums = _sums(vectors, rows[summed], place[summed] - start, len(landmarks[some]))
+        if classifier is not None:
+            at = np.searchsorted(known, landmarks[some][trained[some]])
+            sums[trained[some]] = classifier.weights[at].sum(axis=1)
+        made[some] = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
+    photos[trained] = 0
+    return Prototypes(landmarks, made, photos.astype(np.int64))
+
+
+def _sums(vectors: UnitVectors, rows: NDArray[np.int64], place: NDArray[np.int64], places: int) -> NDArray[np.float64]:
+    """The sum at each of so many places, float64 [places, dimensions], of the vectors at `rows`, in their order."""
+    sums = np.zeros((places, vectors.shape[1]))
+    for start in range(0, len(rows), ROWS):
+        some = slice(start, start + ROWS)
+        for at, vector in zip(place[some].tolist(), vectors[rows[some]], strict=True):
+            sums[at] += vector  # np.add.at does the same more slowly
+    return sums

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from cairn.retrieval.vectors import UnitVectors
+
 CELLS = 2**25  # cosines held at a time: 128 MB
 
 
@@ -24,12 +26,17 @@ def mean_of_nearest(vectors: NDArray[np.float32], others: NDArray[np.float32], t
 
 
 class VectorsById:
-    """Unit vectors in memory, looked up by image id: a context's `vectors`."""
+    """Unit vectors looked up by image id: a context's `vectors`."""
 
-    def __init__(self, image_ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
-        """image_ids int64 [rows] in any order, vectors float32 [rows, dimensions]."""
+    def __init__(
+        self, image_ids: NDArray[np.int64], vectors: UnitVectors, rows: NDArray[np.int64] | None = None
+    ) -> None:
+        """image_ids int64 [photos] in any order, vectors float32 [any, dimensions].
+
+        rows: where each photo's is, int64 [photos]; none: they are in the order of the ids.
+        """
         order = np.argsort(image_ids, kind="stable")
-        self._ids, self._rows, self._vectors = image_ids[order], order, vectors
+        self._ids, self._rows, self._vectors = image_ids[order], order if rows is None else rows[order], vectors
 
     def __call__(self, image_ids: NDArray[np.int64]) -> NDArray[np.float32]:
         """int64 [n] -> float32 [n, dimensions]. Raises KeyError if an image is not among them."""

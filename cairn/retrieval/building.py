@@ -1,0 +1,147 @@
+"""An index of millions: trained on a sample, photos added part by part, the parts joined. Never all vectors at once.
+
+A part is a file of its own that depends on the trained index and its own photos alone: a killed build goes on with the
+parts that are there, and several machines may make some each.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from cairn.files import written_aside
+from cairn.progress import progress
+from cairn.retrieval.index import empty_index, read_index, refined, write_index
+from cairn.retrieval.vectors import ROWS, UnitVectors
+
+SAMPLE = 40  # vectors a list to train on; FAISS warns under 39
+LEAST_SAMPLE = 10_000  # for the short codes
+PART = 250_000  # photos
+TRAINED_FILE = "trained.faiss"
+REFINING_FILE = "refining.faiss"
+LENGTH = struct.Struct("<Q")  # of an array in FAISS's files
+
+
+def build(
+    vectors: UnitVectors, rows: NDArray[np.int64], ids: NDArray[np.int64], factory: str, seed: int, keep: Path
+) -> faiss.Index:
+    """An inner-product index of the vectors at `rows`, int64 [n], with image ids [n].
+
+    Inverted lists are made in parts, files in `keep` that are not made again; the index is the same either way. The
+    vectors that refine their answers stay in a file there. Other types are made at once. Raises PhotoIndexError if
+    FAISS does not know the factory string.
+    """
+    index = empty_index(vectors.shape[1], factory)
+    refiner = refined(index)
+    lists = index if refiner is None else faiss.downcast_index(refiner.base_index)
+    if not isinstance(lists, faiss.IndexIVF):
+        return _at_once(index, vectors, rows, ids)
+    trained = keep / TRAINED_FILE
+    if not trained.exists():
+        train(lists, vectors, rows, seed, trained)
+    numbers = ids if refiner is None else np.arange(len(rows))  # an index that refines knows photos by their places
+    parts = [keep / f"part_{start:010}.faiss" for start in range(0, len(rows), PART)]
+    with progress((), "add photos", total=len(rows)) as bar:
+        for start, part in zip(range(0, len(rows), PART), parts, strict=True):
+            some = slice(start, start + PART)
+            if not part.exists():
+                add_part(trained, vectors, rows[some], numbers[some], part)
+            bar.update(len(rows[some]))
+    joined = join(trained, parts)
+    if refiner is None:
+        return joined
+    refining = keep / REFINING_FILE
+    if not refining.exists():
+        write_refining(faiss.downcast_index(refiner.refine_index), vectors, rows, refining)
+    return _with_refining(joined, refining, ids)
+
+
+def _at_once(index: faiss.Index, vectors: UnitVectors, rows: NDArray[np.int64], ids: NDArray[np.int64]) -> faiss.Index:
+    if not index.is_trained:
+        index.train(vectors[rows])
+    for start in range(0, len(rows), ROWS):
+        some = slice(start, start + ROWS)
+        index.add_with_ids(vectors[rows[some]], ids[some])
+    return index
+
+
+def train(lists: faiss.IndexIVF, vectors: UnitVectors, rows: NDArray[np.int64], seed: int, path: Path) -> None:
+    """Train empty lists on a sample of `rows` that `seed` draws, and write them."""
+    size = max(SAMPLE * lists.nlist, LEAST_SAMPLE)
+    sample = np.sort(np.random.default_rng(seed).permutation(rows)[:size])
+    lists.train(vectors[sample])
+    with written_aside(path) as aside:
+        write_index(lists, aside)
+
+
+def add_part(
+    trained: Path, vectors: UnitVectors, rows: NDArray[np.int64], numbers: NDArray[np.int64], path: Path
+) -> None:
+    """Write the lists that `train` wrote with the photos at `rows` in them, known by `numbers`, both int64 [n]."""
+    lists = read_index(trained, mapped=False)
+    for start in range(0, len(rows), ROWS):
+        some = slice(start, start + ROWS)
+        lists.add_with_ids(vectors[rows[some]], numbers[some])
+    with written_aside(path) as aside:
+        write_index(lists, aside)
+
+
+def join(trained: Path, parts: Sequence[Path]) -> faiss.IndexIVF:
+    """The lists of all parts, in their order: as if all photos had been added to one."""
+    joined = read_index(trained, mapped=False)
+    plain = faiss.downcast_InvertedLists(joined.invlists)
+    if isinstance(plain, faiss.ArrayInvertedLists):  # which would grow by doubling
+        sizes = sum(_list_sizes(read_index(part)) for part in parts)
+        for number, size in enumerate(sizes.tolist()):
+            plain.resize(number, size)
+            plain.resize(number, 0)
+    for part in parts:
+        joined.merge_from(read_index(part, mapped=False), 0)
+    if isinstance(plain, faiss.BlockInvertedLists):
+        _clear(plain)
+    return joined
+
+
+def _clear(lists: faiss.BlockInvertedLists) -> None:
+    """Make the unused places of each list's last block 0: merging leaves there what lay in memory."""
+    packer, zero = lists.packer, np.zeros(lists.block_size, dtype=np.uint8)
+    for number in range(lists.nlist):
+        size, codes = lists.list_size(number), lists.get_codes(number)
+        for place in range(size, -(-size // lists.n_per_block) * lists.n_per_block):
+            packer.pack_1_c(faiss.swig_ptr(zero), place, codes)
+
+
+def _list_sizes(lists: faiss.IndexIVF) -> NDArray[np.int64]:
+    return np.array([lists.invlists.list_size(number) for number in range(lists.nlist)])
+
+
+def write_refining(empty: faiss.IndexFlatCodes, vectors: UnitVectors, rows: NDArray[np.int64], path: Path) -> None:
+    """Write flat codes of the vectors at `rows`, int64 [n], as FAISS does, but as they come.
+
+    A file of flat codes ends with their number of bytes and the codes.
+    """
+    empty.ntotal = len(rows)
+    with written_aside(path) as aside:
+        write_index(empty, aside)
+        with aside.open("r+b") as file:
+            file.seek(-LENGTH.size, 2)
+            file.write(LENGTH.pack(len(rows) * empty.code_size))
+            for start in range(0, len(rows), ROWS):
+                file.write(empty.sa_encode(vectors[rows[start : start + ROWS]]).tobytes())
+    empty.ntotal = 0
+
+
+def _with_refining(lists: faiss.IndexIVF, refining: Path, ids: NDArray[np.int64]) -> faiss.IndexIDMap:
+    """Lists of places and the written vectors, which stay on disk, as one index of image ids int64 [n]."""
+    index = faiss.IndexRefine(lists, read_index(refining))
+    # An id map may only be laid over an index without photos.
+    index.ntotal = 0
+    mapped = faiss.IndexIDMap(index)
+    mapped.ntotal = index.ntotal = len(ids)
+    faiss.copy_array_to_vector(ids, mapped.id_map)
+    return mapped
