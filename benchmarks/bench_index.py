@@ -126,7 +126,9 @@ def run(folder: Path, photos: int, queries: int, types: list[str]) -> None:
     start = time.perf_counter()
     world = write(folder / "vectors", photos, queries // 2, queries - queries // 2, DIMENSIONS)
     np.save(folder / "ids.npy", world.image_ids)
+    np.save(folder / "landmarks.npy", world.landmark_ids)
     np.save(folder / "queries.npy", world.queries.vectors)
+    np.save(folder / "query_landmarks.npy", world.queries.landmark_ids)
     print(
         f"\n{photos} photos of {DIMENSIONS} dimensions, {queries} queries (made in {time.perf_counter() - start:.0f} s)"
     )
@@ -141,8 +143,8 @@ def run(folder: Path, photos: int, queries: int, types: list[str]) -> None:
             f"{factory}: {json.dumps({key: round(value, 4) for key, value in {**costs, **got}.items() if value})}\n"
             f"  recall@10 {got['recall']:.4f} ({got['recall_landmarks']:.4f} of landmarks, "
             f"{got['recall_distractors']:.4f} of distractors); to Flat: at once {flat.batch_s / got['batch_s']:.0f}, "
-            f"one by one {flat.single_s / got['single_s']:.0f}; built in {costs['build_s'] + costs['tune_s']:.0f} s with "
-            f"{costs['peak_mb']:.0f} MB; opened in {got['open_s'] * 1e3:.0f} ms; {got['gb']:.2f} GB",
+            f"one by one {flat.single_s / got['single_s']:.0f}; built in {costs['build_s'] + costs['tune_s']:.0f} s "
+            f"with {costs['peak_mb']:.0f} MB; opened in {got['open_s'] * 1e3:.0f} ms; {got['gb']:.2f} GB",
             flush=True,
         )
         for path in (folder / "keep").iterdir():
@@ -157,7 +159,8 @@ def main() -> None:
     parser.add_argument("--types", nargs="+", default=["auto"], help="FAISS factory strings")
     parser.add_argument("--full", action="store_true", help=f"{FULL} photos")
     parser.add_argument("--real", type=Path, help="what embed_folder.py wrote, to compare with")
-    parser.add_argument("--disk", type=Path, help="a folder for the files, which go at the end")
+    parser.add_argument("--disk", type=Path, help="where to make a folder for the files, which goes at the end")
+    parser.add_argument("--keep", type=Path, help="a new folder for the files, for bench_evaluate.py and bench_open.py")
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--build", help=argparse.SUPPRESS)
     parser.add_argument("--ask", action="store_true", help=argparse.SUPPRESS)
@@ -169,8 +172,12 @@ def main() -> None:
         asked(args.folder)
     else:
         compare(args.real)
-        with tempfile.TemporaryDirectory(dir=args.disk) as name:
-            run(Path(name), FULL if args.full else args.photos, args.queries, args.types)
+        photos = FULL if args.full else args.photos
+        if args.keep:
+            run(args.keep, photos, args.queries, args.types)
+        else:
+            with tempfile.TemporaryDirectory(dir=args.disk) as name:
+                run(Path(name), photos, args.queries, args.types)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 DIMENSIONS = 512
+SEED = 0
 SHARD = 20_000  # photos of an embedding file
 BLOCK = 50_000  # photos made at a time
 # Eigenvalues at some places, by rank, of the real vectors' covariance.
@@ -150,14 +151,14 @@ class Written(NamedTuple):
     queries: Made
 
 
-def write(folder: Path, photos: int, queries: int, distractors: int, dimensions: int, seed: int = 0) -> Written:
+def write(folder: Path, photos: int, queries: int, distractors: int, dimensions: int) -> Written:
     """Write so many photos as the embed stage does, float16, a file a shard; queries are other photos of the same
     landmarks, and distractors.
     """
     folder.mkdir(parents=True)
-    world = World(dimensions, seed)
-    rng = np.random.default_rng((seed, 4))
-    sizes = landmark_sizes(photos + queries, seed)
+    world = World(dimensions, SEED)
+    rng = np.random.default_rng((SEED, 4))
+    sizes = landmark_sizes(photos + queries, SEED)
     chosen = np.zeros(photos + queries, dtype=bool)
     chosen[rng.permutation(photos + queries)[:queries]] = True
     paths: list[Path] = []
@@ -173,10 +174,10 @@ def write(folder: Path, photos: int, queries: int, distractors: int, dimensions:
             np.save(paths[-1], kept[:SHARD])
             kept = kept[SHARD:]
     asked.append(world.distractors(distractors, 0))
-    ids = np.unique(rng.integers(-(2**63), 2**63, photos + photos // 100 + 10))
+    ids = np.unique(rng.integers(2**64, size=photos + 10, dtype=np.uint64))  # in the order of a manifest
     return Written(
         paths,
-        rng.permutation(ids)[:photos],
+        ids[:photos].view(np.int64),
         np.concatenate(shown),
         Made(np.concatenate([made.vectors for made in asked]), np.concatenate([made.landmark_ids for made in asked])),
     )

@@ -57,7 +57,7 @@ def make(folder: Path, source: Path, params: Path, backbone: str, photos: list[b
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     for row, photo in enumerate(photos[: len(ids)]):
         vectors[row] = embed_batch(network, torch.from_numpy(prepare(photo, how))[None])[0].numpy()
-    write_index(build_index(vectors, ids, choose_type(len(ids)), None), retrieve / INDEX_FILE)
+    write_index(build_index(vectors, ids, choose_type(len(ids), dimensions), None), retrieve / INDEX_FILE)
     save_context(retrieve / CONTEXT_FOLDER, STEPS, Context(), ids, vectors)
     rule = AnswerRule(neighbours=100, steps=STEPS, threshold=0.0, calibration=None)
     (retrieve / ANSWER_FILE).write_text(rule.model_dump_json())

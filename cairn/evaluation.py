@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
+from cairn.manifest import as_image_id
 from cairn.metrics.calibration import brier_score, expected_calibration_error
 from cairn.metrics.coverage import coverage_at_precision, threshold_for_precision
 from cairn.metrics.gap import gap_of
@@ -143,6 +145,20 @@ def report(test: Judged, relevant: NDArray[np.int64], rule: AnswerRule, names: M
             for landmark, queries, share in rows
         ],
     }
+
+
+def predictions(test: Judged, threshold: float, probabilities: NDArray[np.float64] | None) -> pa.Table:
+    """What was said of each query, sorted by image id; `probabilities` [queries] are of the answers being right."""
+    columns = {
+        "image_id": [as_image_id(i) for i in test.image_ids.tolist()],
+        "true_landmark_id": test.true,
+        "landmark_id": test.landmark_ids,
+        "score": test.scores,
+        "probability": pa.nulls(len(test.scores), pa.float64()) if probabilities is None else probabilities,
+        "answered": test.scores >= threshold,
+        "nearest": [as_image_id(i) for i in test.found.image_ids[:, 0].tolist()],
+    }
+    return pa.table(columns).sort_by("image_id")
 
 
 def order_for_people(test: Judged) -> dict[str, NDArray[np.int64]]:

@@ -10,16 +10,14 @@ build/evaluation/ (predictions.parquet, answer.json, context/) and build/picture
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
-from cairn.evaluation import calibration_figures, figures, report
+from cairn.evaluation import calibration_figures, figures, predictions, report
 from cairn.files import write_json, write_table, written_aside
 from cairn.local_photos import local_steps, with_features
-from cairn.manifest import as_image_id, read_landmarks
+from cairn.manifest import read_landmarks
 from cairn.metrics.calibration import reliability
 from cairn.metrics.coverage import Curve, precision_coverage
 from cairn.params import Params
@@ -86,7 +84,7 @@ def evaluate(job: Job) -> Report:
     curve = precision_coverage(test.scores, test.right, test.landmark_queries)
     with written_aside(EVALUATION) as folder:
         folder.mkdir()
-        write_predictions(folder, asked, probabilities)
+        write_table(folder / "predictions.parquet", predictions(test, rule.threshold, probabilities))
         write_json(folder / ANSWER_FILE, served.rule.model_dump())
         numbers = image_numbers(sides.images)[gallery.rows]
         save_context(folder / CONTEXT_FOLDER, served.rule.steps, served.context, numbers, photos.vectors, gallery.rows)
@@ -121,20 +119,6 @@ def probabilities_of(asked: Asked) -> NDArray[np.float64] | None:
     """Of each test query, that its answer is right."""
     calibration = asked.rule.calibration
     return None if calibration is None else calibration.probability(asked.test.scores)
-
-
-def write_predictions(folder: Path, asked: Asked, probabilities: NDArray[np.float64] | None) -> None:
-    test = asked.test
-    columns = {
-        "image_id": [as_image_id(i) for i in test.image_ids.tolist()],
-        "true_landmark_id": test.true,
-        "landmark_id": test.landmark_ids,
-        "score": test.scores,
-        "probability": pa.nulls(len(test.scores), pa.float64()) if probabilities is None else probabilities,
-        "answered": test.scores >= asked.rule.threshold,
-        "nearest": [as_image_id(i) for i in test.found.image_ids[:, 0].tolist()],
-    }
-    write_table(folder / "predictions.parquet", pa.table(columns).sort_by("image_id"))
 
 
 def write_curve(curve: Curve) -> None:

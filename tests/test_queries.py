@@ -12,8 +12,13 @@ import pytest
 from cairn.params import Params, load_params
 from cairn.queries import NEAREST, Embedded, Gallery, ask, at_most, baseline, by_training, drawn, gallery_of, in_gallery
 from cairn.retrieval.neighbours import NONE
+from cairn.retrieval.rerankers import Step
 from cairn.retrieval.rerankers.base import Context
+from cairn.retrieval.rerankers.boosted import BoostedParams
+from cairn.retrieval.rerankers.distractor_penalty import DistractorPenaltyParams
 from cairn.retrieval.rerankers.knn_vote import KnnVoteParams
+from cairn.retrieval.rerankers.superglobal import SuperGlobalParams
+from cairn.retrieval.vectors import Vectors
 from cairn.sides import DATABASE, Sides
 
 ROOT = Path(__file__).parents[1]
@@ -122,3 +127,48 @@ def test_prototypes_stand_for_landmarks_that_the_index_knows(
     means /= np.linalg.norm(means, axis=1, keepdims=True)
     queries = photos.vectors[photos.sides.rows("test", distractors=True)]
     assert np.array_equal(asked.test.landmark_ids, (queries @ means.T).argmax(axis=1))
+
+
+STEPS = (KnnVoteParams(top=3, power=8, prototype_weight=4),)
+LEARNT = (BoostedParams(rounds=5, min_leaf=2), DistractorPenaltyParams(kind="query_side"))
+
+
+@pytest.mark.parametrize("steps", [STEPS, LEARNT, (SuperGlobalParams(top=10), NEAREST)])
+def test_queries_asked_in_parts_are_answered_alike(
+    photos: Embedded, params: Params, everything: Gallery, steps: tuple[Step, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = ask(photos, everything, steps, params, Context())
+    monkeypatch.setattr("cairn.queries.QUERIES", 7)
+    parts = ask(photos, everything, steps, params, Context())
+    assert parts.rule.steps == whole.rule.steps
+    assert parts.rule.threshold == pytest.approx(whole.rule.threshold, abs=2e-6)
+    for got, wanted in ((parts.validation, whole.validation), (parts.test, whole.test)):
+        assert np.array_equal(got.image_ids, wanted.image_ids)
+        assert np.array_equal(got.true, wanted.true)
+        assert np.array_equal(got.landmark_ids, wanted.landmark_ids)
+        assert np.array_equal(got.found.image_ids, wanted.found.image_ids)
+        np.testing.assert_allclose(got.scores, wanted.scores, rtol=1e-5)
+
+
+def test_vectors_on_disk_are_answered_as_those_in_memory(
+    photos: Embedded, params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gallery too large for exact search is made in parts from the shards, here of photos kept as float16."""
+    halves = np.array_split(photos.vectors[np.arange(len(photos.sides.side))].astype(np.float16), 2)
+    for number, half in enumerate(halves):
+        np.save(tmp_path / f"{number}.npy", half)
+    stored = Vectors([tmp_path / "0.npy", tmp_path / "1.npy"])
+    rows = photos.sides.rows(*DATABASE)
+    monkeypatch.setattr("cairn.queries.EXACT_UP_TO", 50)
+    monkeypatch.setattr("cairn.queries.choose_type", lambda rows, dimensions: "IVF4,PQ8x4fsr,Refine(SQfp16)")
+    whole = Embedded(photos.sides, stored)
+    in_memory = Embedded(photos.sides, stored[np.arange(len(stored))])
+    with gallery_of(whole, rows, params, tmp_path / "keep") as large:
+        got = ask(whole, large, STEPS, params, Context()).test
+        assert len(list((tmp_path / "keep").iterdir())) == 1
+    monkeypatch.setattr("cairn.queries.EXACT_UP_TO", 1000)
+    with gallery_of(in_memory, rows, params, tmp_path / "keep") as small:
+        wanted = ask(in_memory, small, STEPS, params, Context()).test
+    assert (got.landmark_ids == wanted.landmark_ids).mean() > 0.95
+    assert (got.found.image_ids[:, 0] == wanted.found.image_ids[:, 0]).mean() > 0.95
+    assert list((tmp_path / "keep").iterdir()) == []

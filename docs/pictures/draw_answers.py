@@ -11,17 +11,19 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cairn.embedding import read_embeddings
 from cairn.evaluation import order_for_people
 from cairn.manifest import read_landmarks
 from cairn.params import load_params
 from cairn.pictures.answers import sheet_row
 from cairn.pictures.contact_sheet import contact_sheet
 from cairn.pictures.photos import open_photos
-from cairn.queries import ask
+from cairn.queries import Embedded, Gallery, ask
 from cairn.retrieval.index import PhotoIndex
-from cairn.sides import read_sides
-from cairn.stage import CLEAN, INDEX, PARAMS, TRAINED
+from cairn.retrieval.rerankers.base import Context
+from cairn.retrieval.rerankers.classifier import CLASSIFIER_FILE, open_classifier
+from cairn.retrieval.vectors import Vectors
+from cairn.sides import DATABASE, read_sides
+from cairn.stage import CLEAN, INDEX, MODEL, PARAMS, TRAINED
 
 LANDMARKS = 3
 
@@ -32,8 +34,10 @@ def main() -> None:
     if params.fetch.source != "synthetic":
         raise SystemExit("docs show photos of the embedded data alone; set fetch.source to synthetic")
     sides = read_sides()
-    vectors = read_embeddings(TRAINED, sides.images["shard"].to_pylist())
-    test = ask(sides, vectors, PhotoIndex.open(INDEX), params.evaluate.rerank, params).test
+    photos = Embedded(sides, Vectors.open(TRAINED, sides.images["shard"]))
+    gallery = Gallery(PhotoIndex.open(INDEX), sides.rows(*DATABASE))
+    given = Context(classifier=open_classifier(MODEL / CLASSIFIER_FILE))
+    test = ask(photos, gallery, params.evaluate.rerank, params, given).test
     table = read_landmarks(CLEAN)
     names = dict(zip(table["landmark_id"].to_pylist(), table["name"].to_pylist(), strict=True))
     ordered = order_for_people(test)

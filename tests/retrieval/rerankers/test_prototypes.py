@@ -63,3 +63,22 @@ def test_refusals(tmp_path: Path) -> None:
     np.savez(tmp_path / "other.npz", vectors=VECTORS)
     with pytest.raises(ValueError, match="landmark_ids"):
         Prototypes.open(tmp_path / "other.npz")
+
+
+def test_the_same_some_landmarks_and_photos_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(3)
+    vectors, shown = rng.normal(size=(300, 8)).astype(np.float32), rng.integers(0, 40, 300)
+    weights = rng.normal(size=(5, 1, 8)).astype(np.float32)
+    weights /= np.linalg.norm(weights, axis=2, keepdims=True)
+    head = CosineClassifier(np.arange(0, 50, 10), weights, 30.0)
+    rows = np.sort(rng.permutation(300)[:250])
+    whole = prototypes_of(vectors[rows], shown[rows], head)
+    queries = vectors[:6] / np.linalg.norm(vectors[:6], axis=1, keepdims=True)
+    asked = rng.integers(0, 40, (6, 9))
+    likeness = whole.likeness(queries, asked, 0.6)
+    for name, size in (("LANDMARKS", 7), ("ROWS", 11), ("PAIRS", 3)):
+        monkeypatch.setattr(f"cairn.retrieval.rerankers.prototypes.{name}", size)
+    parts = prototypes_of(vectors, shown[rows], head, rows)
+    assert np.array_equal(parts.vectors, whole.vectors)
+    assert np.array_equal(parts.photos, whole.photos)
+    np.testing.assert_allclose(parts.likeness(queries, asked, 0.6), likeness, rtol=1e-5)
