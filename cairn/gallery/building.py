@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pyarrow as pa
@@ -27,9 +28,10 @@ from cairn.gallery.versions import (
 )
 from cairn.manifest import LANDMARKS, as_number, read_landmarks, write_landmarks
 from cairn.retrieval.answer import ANSWER_FILE
+from cairn.retrieval.building import changed
 from cairn.retrieval.context import CONTEXT_FOLDER, Update, open_context, update_context
 from cairn.retrieval.entries import ADDED_PHOTOS, ENTRIES, ENTRIES_FILE, Entries, write_entries
-from cairn.retrieval.index import INDEX_FILE, read_index, remove_photos, stored_vectors, write_index
+from cairn.retrieval.index import INDEX_FILE, read_index, stored_vectors, write_index
 from cairn.serving.retrieving import Retriever
 from cairn.shards import write_shards
 
@@ -151,14 +153,11 @@ def _write(
     rows: list[NDArray[np.float32]],
 ) -> None:
     link_or_copy(base / ANSWER_FILE, folder / ANSWER_FILE)
-    index = read_index(base / INDEX_FILE, mapped=False)
-    vectors = np.stack(rows) if rows else np.empty((0, index.d), dtype=np.float32)
+    vectors = np.stack(rows) if rows else np.empty((0, read_index(base / INDEX_FILE).d), dtype=np.float32)
     update = _update(base, entries, planned, vectors)
-    if len(update.removed):
-        remove_photos(index, update.removed)
-    if len(vectors):
-        index.add_with_ids(vectors, update.added)
-    write_index(index, folder / INDEX_FILE)
+    with TemporaryDirectory(dir=folder) as keep:
+        index = changed(base / INDEX_FILE, update.removed, vectors, update.added, Path(keep))
+        write_index(index, folder / INDEX_FILE)
     write_entries(folder / ENTRIES_FILE, _entries(entries, planned, folder))
     write_landmarks(folder, _landmarks(landmarks.table, planned))
     copy_tree(base / CONTEXT_FOLDER, folder / CONTEXT_FOLDER)

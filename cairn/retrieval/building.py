@@ -6,8 +6,9 @@ parts that are there, and several machines may make some each.
 
 from __future__ import annotations
 
+import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import faiss
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from cairn.files import written_aside
 from cairn.progress import progress
-from cairn.retrieval.index import empty_index, read_index, refined, write_index
+from cairn.retrieval.index import empty_index, lists_of, read_index, refined, remove_photos, write_index
 from cairn.retrieval.vectors import ROWS, UnitVectors
 
 SAMPLE = 40  # vectors a list to train on; FAISS warns under 39
@@ -57,7 +58,8 @@ def build(
         return joined
     refining = keep / REFINING_FILE
     if not refining.exists():
-        write_refining(faiss.downcast_index(refiner.refine_index), vectors, rows, refining)
+        empty = faiss.downcast_index(refiner.refine_index)
+        write_refining(refining, empty, len(rows), _codes_of(empty, vectors, rows))
     return _with_refining(joined, refining, ids)
 
 
@@ -120,20 +122,26 @@ def _list_sizes(lists: faiss.IndexIVF) -> NDArray[np.int64]:
     return np.array([lists.invlists.list_size(number) for number in range(lists.nlist)])
 
 
-def write_refining(empty: faiss.IndexFlatCodes, vectors: UnitVectors, rows: NDArray[np.int64], path: Path) -> None:
-    """Write flat codes of the vectors at `rows`, int64 [n], as FAISS does, but as they come.
+def write_refining(path: Path, empty: faiss.IndexFlatCodes, photos: int, codes: Iterable[NDArray[np.uint8]]) -> None:
+    """Write the flat codes of so many photos, uint8 [any, bytes] at a time, as FAISS does, but as they come.
 
     A file of flat codes ends with their number of bytes and the codes.
     """
-    empty.ntotal = len(rows)
+    empty.ntotal = photos
     with written_aside(path) as aside:
         write_index(empty, aside)
         with aside.open("r+b") as file:
-            file.seek(-LENGTH.size, 2)
-            file.write(LENGTH.pack(len(rows) * empty.code_size))
-            for start in range(0, len(rows), ROWS):
-                file.write(empty.sa_encode(vectors[rows[start : start + ROWS]]).tobytes())
+            file.seek(-LENGTH.size, os.SEEK_END)
+            file.write(LENGTH.pack(photos * empty.code_size))
+            for some in codes:
+                file.write(some.data)
     empty.ntotal = 0
+
+
+def _codes_of(
+    empty: faiss.IndexFlatCodes, vectors: UnitVectors, rows: NDArray[np.int64]
+) -> Iterator[NDArray[np.uint8]]:
+    return (empty.sa_encode(vectors[rows[start : start + ROWS]]) for start in range(0, len(rows), ROWS))
 
 
 def _with_refining(lists: faiss.IndexIVF, refining: Path, ids: NDArray[np.int64]) -> faiss.IndexIDMap:
@@ -145,3 +153,33 @@ def _with_refining(lists: faiss.IndexIVF, refining: Path, ids: NDArray[np.int64]
     mapped.ntotal = index.ntotal = len(ids)
     faiss.copy_array_to_vector(ids, mapped.id_map)
     return mapped
+
+
+def changed(
+    path: Path, removed: NDArray[np.int64], vectors: NDArray[np.float32], ids: NDArray[np.int64], keep: Path
+) -> faiss.Index:
+    """The index at `path` without the photos `removed`, and with unit vectors [n, dimensions] of photos `ids` [n].
+
+    Scalar-quantised vectors that refine answers are not read into memory: with the new ones they go to a file in
+    `keep`, which the index needs from then on. Raises PhotoIndexError as `remove_photos` does.
+    """
+    mapped = read_index(path)
+    refiner = refined(mapped)
+    old = faiss.downcast_index(refiner.refine_index) if refiner else None
+    apart = isinstance(old, faiss.IndexScalarQuantizer)
+    index = mapped if apart else read_index(path, mapped=False)
+    if len(removed):
+        remove_photos(index, removed)
+    if not apart and len(ids):
+        index.add_with_ids(vectors, ids)
+    if not apart or not len(ids):
+        return index
+    known = faiss.vector_to_array(index.id_map)
+    lists_of(index).add_with_ids(vectors, np.arange(len(known), len(known) + len(ids)))
+    empty = faiss.IndexScalarQuantizer(old.d, old.sq.qtype, old.metric_type)
+    codes = faiss.rev_swig_ptr(old.codes.data(), old.codes.size())
+    write_refining(keep / REFINING_FILE, empty, len(known) + len(ids), (codes, empty.sa_encode(vectors)))
+    made = _with_refining(faiss.downcast_index(refiner.base_index), keep / REFINING_FILE, np.concatenate([known, ids]))
+    refined(made).k_factor = refiner.k_factor
+    faiss.add_to_referenced_objects(made, index)  # the lists are its
+    return made

@@ -64,7 +64,8 @@ class Prototypes:
         factors = np.where(known, np.sqrt(1 + lost), 0).astype(np.float32)
         place = place.reshape(landmark_ids.shape)
         if len(asked) > PAIRS:  # most of all cosines would not be looked at
-            return np.einsum("qd,qkd->qk", queries, self.vectors[at[place]]) * factors[place]
+            cosines = np.einsum("qd,qkd->qk", queries, self.vectors[at[place]])
+            return np.asarray(cosines * factors[place], dtype=np.float32)
         cosines = queries @ self.vectors[at].T * factors
         return np.take_along_axis(cosines, place, 1)
 
