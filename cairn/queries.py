@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -77,7 +77,9 @@ def ask(photos: Embedded, gallery: Gallery, steps: tuple[Step, ...], params: Par
     def found(side: str, chain: Chain) -> Iterator[tuple[Result, NDArray[np.int64]]]:
         """Some queries at a time, with what they show."""
         rows = sides.rows(side, distractors=True)
-        starts = progress(range(0, max(1, len(rows)), QUERIES), f"ask ({side})", unit="part")
+        starts: Iterable[int] = range(0, max(1, len(rows)), QUERIES)
+        if len(rows) > QUERIES:
+            starts = progress(starts, f"ask ({side})", unit="part")
         for some in (rows[start : start + QUERIES] for start in starts):
             yield answered(photos.vectors[some], gallery.index, depth, chain, ids[some]), sides.landmark_ids[some]
 

@@ -32,7 +32,7 @@ def index(job: Job) -> Report:
     factory = choose_type(len(rows), vectors.dimensions) if params.type == "auto" else params.type
     ids = image_numbers(sides.images)[rows]
     made = build(vectors, rows, ids, factory, seed, job.keep)
-    content = {
+    content: dict[str, str | int | float | None] = {
         "type": factory,
         "chosen": "by size" if params.type == "auto" else "by index.type",
         "images": len(rows),

@@ -10,10 +10,12 @@ import os
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from cairn.files import written_aside
 from cairn.progress import progress
@@ -39,7 +41,7 @@ def build(
     """
     index = empty_index(vectors.shape[1], factory)
     refiner = refined(index)
-    lists = index if refiner is None else faiss.downcast_index(refiner.base_index)
+    lists: Any = index if refiner is None else faiss.downcast_index(refiner.base_index)
     if not isinstance(lists, faiss.IndexIVF):
         return _at_once(index, vectors, rows, ids)
     trained = keep / TRAINED_FILE
@@ -47,18 +49,19 @@ def build(
         train(lists, vectors, rows, seed, trained)
     numbers = ids if refiner is None else np.arange(len(rows))  # an index that refines knows photos by their places
     parts = [keep / f"part_{start:010}.faiss" for start in range(0, len(rows), PART)]
+    bar: tqdm[None]
     with progress((), "add photos", total=len(rows)) as bar:
         for start, part in zip(range(0, len(rows), PART), parts, strict=True):
             some = slice(start, start + PART)
             if not part.exists():
                 add_part(trained, vectors, rows[some], numbers[some], part)
             bar.update(len(rows[some]))
-    joined = join(trained, parts)
+    joined: faiss.Index = join(trained, parts)
     if refiner is None:
         return joined
     refining = keep / REFINING_FILE
     if not refining.exists():
-        empty = faiss.downcast_index(refiner.refine_index)
+        empty: Any = faiss.downcast_index(refiner.refine_index)
         write_refining(refining, empty, len(rows), _codes_of(empty, vectors, rows))
     return _with_refining(joined, refining, ids)
 
@@ -93,23 +96,23 @@ def add_part(
         write_index(lists, aside)
 
 
-def join(trained: Path, parts: Sequence[Path]) -> faiss.IndexIVF:
+def join(trained: Path, parts: Sequence[Path]) -> Any:
     """The lists of all parts, in their order: as if all photos had been added to one."""
-    joined = read_index(trained, mapped=False)
-    plain = faiss.downcast_InvertedLists(joined.invlists)
+    joined: Any = read_index(trained, mapped=False)
+    plain: Any = faiss.downcast_InvertedLists(joined.invlists)
     if isinstance(plain, faiss.ArrayInvertedLists):  # which would grow by doubling
-        sizes = sum(_list_sizes(read_index(part)) for part in parts)
+        sizes = np.sum([_list_sizes(read_index(part)) for part in parts], axis=0)
         for number, size in enumerate(sizes.tolist()):
             plain.resize(number, size)
             plain.resize(number, 0)
     for part in parts:
         joined.merge_from(read_index(part, mapped=False), 0)
-    if isinstance(plain, faiss.BlockInvertedLists):
+    if isinstance(plain, faiss.BlockInvertedLists):  # type: ignore[attr-defined]
         _clear(plain)
     return joined
 
 
-def _clear(lists: faiss.BlockInvertedLists) -> None:
+def _clear(lists: Any) -> None:
     """Make the unused places of each list's last block 0: merging leaves there what lay in memory."""
     packer, zero = lists.packer, np.zeros(lists.block_size, dtype=np.uint8)
     for number in range(lists.nlist):
@@ -118,7 +121,7 @@ def _clear(lists: faiss.BlockInvertedLists) -> None:
             packer.pack_1_c(faiss.swig_ptr(zero), place, codes)
 
 
-def _list_sizes(lists: faiss.IndexIVF) -> NDArray[np.int64]:
+def _list_sizes(lists: Any) -> NDArray[np.int64]:
     return np.array([lists.invlists.list_size(number) for number in range(lists.nlist)])
 
 
@@ -144,7 +147,7 @@ def _codes_of(
     return (empty.sa_encode(vectors[rows[start : start + ROWS]]) for start in range(0, len(rows), ROWS))
 
 
-def _with_refining(lists: faiss.IndexIVF, refining: Path, ids: NDArray[np.int64]) -> faiss.IndexIDMap:
+def _with_refining(lists: faiss.Index, refining: Path, ids: NDArray[np.int64]) -> faiss.IndexIDMap:
     """Lists of places and the written vectors, which stay on disk, as one index of image ids int64 [n]."""
     index = faiss.IndexRefine(lists, read_index(refining))
     # An id map may only be laid over an index without photos.
@@ -165,7 +168,7 @@ def changed(
     """
     mapped = read_index(path)
     refiner = refined(mapped)
-    old = faiss.downcast_index(refiner.refine_index) if refiner else None
+    old: Any = faiss.downcast_index(refiner.refine_index) if refiner else None
     apart = isinstance(old, faiss.IndexScalarQuantizer)
     index = mapped if apart else read_index(path, mapped=False)
     if len(removed):
@@ -174,12 +177,13 @@ def changed(
         index.add_with_ids(vectors, ids)
     if not apart or not len(ids):
         return index
-    known = faiss.vector_to_array(index.id_map)
+    known = faiss.vector_to_array(index.id_map)  # type: ignore[attr-defined]
     lists_of(index).add_with_ids(vectors, np.arange(len(known), len(known) + len(ids)))
     empty = faiss.IndexScalarQuantizer(old.d, old.sq.qtype, old.metric_type)
     codes = faiss.rev_swig_ptr(old.codes.data(), old.codes.size())
     write_refining(keep / REFINING_FILE, empty, len(known) + len(ids), (codes, empty.sa_encode(vectors)))
-    made = _with_refining(faiss.downcast_index(refiner.base_index), keep / REFINING_FILE, np.concatenate([known, ids]))
+    lists: Any = faiss.downcast_index(refiner.base_index)
+    made = _with_refining(lists, keep / REFINING_FILE, np.concatenate([known, ids]))
     refined(made).k_factor = refiner.k_factor
-    faiss.add_to_referenced_objects(made, index)  # the lists are its
+    faiss.add_to_referenced_objects(made, index)  # type: ignore[attr-defined]  # the lists are its
     return made

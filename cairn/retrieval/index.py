@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -68,13 +69,13 @@ def build_index(vectors: NDArray[np.float32], ids: NDArray[np.int64], factory: s
     return index
 
 
-def lists_of(index: faiss.Index) -> faiss.IndexIVF | None:
-    """The inverted lists in an index; none if it has none."""
+def lists_of(index: faiss.Index) -> Any:  # FAISS's types do not know what lists have
+    """The inverted lists in an index, a faiss.IndexIVF; none if it has none."""
     return faiss.try_extract_index_ivf(index)
 
 
-def refined(index: faiss.Index) -> faiss.IndexRefine | None:
-    """The index that finds candidates by short codes and compares those by vectors; none if this one does not."""
+def refined(index: faiss.Index) -> Any:
+    """The faiss.IndexRefine, which compares the candidates of short codes by vectors; none if this index does not."""
     inner = faiss.downcast_index(index.index) if isinstance(index, faiss.IndexIDMap) else index
     return inner if isinstance(inner, faiss.IndexRefine) else None
 
@@ -140,7 +141,7 @@ def remove_photos(index: faiss.Index, image_ids: NDArray[np.int64]) -> None:
             "can (Flat, SQfp16, IVF...), or to auto, and run the pipeline anew"
         )
     before = size_of(index)
-    if refined(index):
+    if isinstance(index, faiss.IndexIDMap) and refined(index):
         _remove_from_lists(index, image_ids)
     else:
         index.remove_ids(faiss.IDSelectorBatch(image_ids))
@@ -179,7 +180,8 @@ def search(index: faiss.Index, queries: NDArray[np.float32], k: int) -> tuple[ND
     if refiner is None:
         return index.search(queries, k)  # type: ignore[no-any-return]
     factor = max(FEWEST, refiner.k_factor * DEPTH / k)
-    return index.search(queries, k, params=faiss.IndexRefineSearchParameters(k_factor=factor))  # type: ignore[no-any-return]
+    looked = faiss.IndexRefineSearchParameters(k_factor=factor)  # type: ignore[call-arg]
+    return index.search(queries, k, params=looked)  # type: ignore[no-any-return]
 
 
 class PhotoIndex:

@@ -66,7 +66,7 @@ def without(found: NDArray[np.int64], own: NDArray[np.int64], k: int) -> NDArray
     """The first k of each row [n, k + 1] that are not the row's own id."""
     other = found != own[:, None]
     other[np.arange(len(found))[other.all(axis=1)], -1] = False
-    return found[other].reshape(len(found), -1)[:, :k]
+    return np.asarray(found[other].reshape(len(found), -1)[:, :k], dtype=np.int64)
 
 
 def tune(index: faiss.Index, held: Held, wanted: float, nprobe: int | None) -> Effort:
