@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from cairn.files import written_aside
 from cairn.networks.embedder import Embedder, embed_batch
+from cairn.processes import rank, wait_for_all, world
 from cairn.progress import progress
 from cairn.training.photos import Location, plain_batches
 
@@ -28,7 +29,8 @@ def embed_shards(
 ) -> list[Path]:
     """Embed photo by photo in order; write `keep/<shard>.npy`, float16 [photos of the shard, dimensions].
 
-    `shards` names each photo's cleaned shard, in runs. A file that is already in `keep` is not made again.
+    `shards` names each photo's cleaned shard, in runs. A file that is already in `keep` is not made again. Of several
+    processes each makes every so-manieth file, and all come back when all files are there.
     """
     names = list(dict.fromkeys(shards))
     groups: dict[str, list[Location]] = {name: [] for name in names}
@@ -37,12 +39,13 @@ def embed_shards(
     written = [keep / f"{Path(name).stem}.npy" for name in names]
     bar: tqdm[None]
     with progress((), f"embed ({what})", total=len(places)) as bar:
-        for name, path in zip(names, written, strict=True):
-            if not path.exists():
+        for number, (name, path) in enumerate(zip(names, written, strict=True)):
+            if number % world() == rank() and not path.exists():
                 vectors = embed(embedder, groups[name], batch_size)
                 with written_aside(path) as aside, aside.open("wb") as file:
                     np.save(file, vectors.astype(np.float16))
             bar.update(len(groups[name]))
+    wait_for_all()
     return written
 
 

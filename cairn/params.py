@@ -259,6 +259,9 @@ class Schedule(Block):
     sampler: SamplerParams
     augment: AugmentParams
     class_weight: Literal["none", "log", "sqrt"]  # of a photo in the loss: 1, 1 / log(1 + n), 1 / sqrt(n); not triplet
+    # Of the classes that each step compares its photos with: their own, and random others up to this; 1: all. Not
+    # triplet.
+    class_share: Annotated[float, Field(gt=0, le=1)]
     losses: LossesParams
 
     @model_validator(mode="after")
@@ -293,6 +296,7 @@ class TrainParams(Block):
     scratch: Schedule  # used where weights is none
     finetune: Schedule  # used where weights are given
     patience: Positive  # epochs without a better validation score before training stops
+    checkpoint_steps: Positive | None  # a checkpoint after so many steps, besides that after each epoch
     workers: Count
     mirrored: bool  # the embedding is the mean of those of the photo and of its mirror image; training sees one
 
@@ -300,6 +304,10 @@ class TrainParams(Block):
     def _together(self) -> TrainParams:
         if self.loss == "triplet" and self.schedule.class_weight != "none":
             raise ValueError("class_weight: the triplet loss has no weight for a photo; use none")
+        if self.schedule.class_share < 1 and self.loss == "triplet":
+            raise ValueError("class_share: the triplet loss compares photos, not classes; use 1")
+        if self.schedule.class_share < 1 and self.attention is not None and self.attention.loss == "mixed":
+            raise ValueError("class_share: attention.loss = mixed needs all classes; use 1, or summed")
         if "flatten" in self.pooling and self.schedule.progressive_sizes:
             raise ValueError(f"progressive_sizes: pooling {self.pooling} takes one size only; use gem or mean")
         return self
@@ -403,6 +411,7 @@ class Params(Block):
 
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     threads: Annotated[int, Field(ge=1, le=1024)]  # results are repeatable at one number of threads
+    processes: Annotated[int, Field(ge=1, le=4096)]  # that train and embed share, over all machines; docs/large.md
     precision: Literal["fp32", "bf16"]  # of training's forward pass; embeddings are made in fp32
     fetch: FetchParams
     validate_: ValidateParams = Field(alias="validate")

@@ -13,6 +13,7 @@ from typing import Any
 from cairn.files import discard, read_json, write_json
 from cairn.lineage import lineage_now
 from cairn.params import Params, load_params
+from cairn.processes import joined, launch, rank, started_by_torchrun
 from cairn.tracking import StageLog, stage_run
 from cairn.yamls import read_yaml
 
@@ -54,8 +55,12 @@ class StageError(RuntimeError):
     """A stage that cannot go on; the message says what, where, and the way out."""
 
 
-def run(name: str, work: Callable[[Job], Report], description: str | None) -> None:
-    """Run a stage as a command. Errors of this project's own kind end it with their message and status 1."""
+def run(name: str, work: Callable[[Job], Report | None], description: str | None, several: bool = False) -> None:
+    """Run a stage as a command. Errors of this project's own kind end it with their message and status 1.
+
+    A stage for `several` processes starts as many as the param `processes` says, unless torchrun started it already.
+    Only the first one logs, and only it has a report.
+    """
     parser = argparse.ArgumentParser(
         prog=f"python stages/{name}.py",
         description=description,
@@ -65,6 +70,8 @@ def run(name: str, work: Callable[[Job], Report], description: str | None) -> No
     parser.add_argument("--no-mlflow", action="store_true", help="do not log this run (or set CAIRN_NO_MLFLOW=1)")
     logged = not (parser.parse_args().no_mlflow or os.environ.get("CAIRN_NO_MLFLOW"))
     try:
+        if several and not started_by_torchrun() and (count := load_params(PARAMS).processes) > 1:
+            sys.exit(launch(sys.argv[0], sys.argv[1:], count))
         _run(name, work, logged)
     except (ValueError, OSError, RuntimeError) as error:
         if os.environ.get("CAIRN_TRACEBACK"):
@@ -74,21 +81,32 @@ def run(name: str, work: Callable[[Job], Report], description: str | None) -> No
         sys.exit(1)
 
 
-def _run(name: str, work: Callable[[Job], Report], logged: bool) -> None:
+def _run(name: str, work: Callable[[Job], Report | None], logged: bool) -> None:
     params = load_params(PARAMS)
     raw = read_yaml(PARAMS)
     lineage = lineage_now(Path.cwd(), name, raw)
     keep = BUILD / ".partial" / f"{name}-{lineage}"
     keep.mkdir(parents=True, exist_ok=True)
-    if not logged:
-        finish(name, work(Job(params, keep)))
-    else:
-        shared = {key: raw[key] for key in ("seed", "threads", "precision")}
-        with stage_run(name, {**shared, name: raw[name]}, lineage) as log:
-            report = work(Job(params, keep))
-            finish(name, report)
-            log(log_of(report))
-    discard(keep)
+    with joined():
+        if rank() > 0:
+            work(Job(params, keep))
+        elif not logged:
+            finish(name, made(work(Job(params, keep))))
+        else:
+            shared = {key: raw[key] for key in ("seed", "threads", "processes", "precision")}
+            with stage_run(name, {**shared, name: raw[name]}, lineage) as log:
+                report = made(work(Job(params, keep)))
+                finish(name, report)
+                log(log_of(report))
+    if rank() == 0:
+        discard(keep)
+
+
+def made(report: Report | None) -> Report:
+    """The report of the first process, which always has one."""
+    if report is None:
+        raise StageError("the first process has no report")
+    return report
 
 
 def finish(name: str, report: Report) -> None:

@@ -1,8 +1,9 @@
 """train: fit the embedding network (timm backbone -> pooling -> neck -> unit vector) on the train side.
 
 train.scratch holds the schedule used without weights, train.finetune the one used with them. A run that was killed
-goes on from its last epoch. Makes build/model/ (safetensors, config, the head as a classifier), the curve of epochs
-and, with train.attention, a sheet of what the attention branch looks at.
+goes on from its last checkpoint. With processes over 1 each has an equal part of every batch: they are started here on
+this machine, or by torchrun on several (docs/large.md). Makes build/model/ (safetensors, config, the head as a
+classifier), the curve of epochs and, with train.attention, a sheet of what the attention branch looks at.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from cairn.manifest import read_landmarks
 from cairn.networks.embedder import Embedder, save_embedder
 from cairn.pictures.attention_maps import attention_maps
 from cairn.pictures.loss_curves import loss_curves
+from cairn.processes import rank, world
 from cairn.retrieval.rerankers.classifier import CLASSIFIER_FILE
 from cairn.sides import Sides, read_sides, trained_landmarks, training_photos
-from cairn.stage import CLEAN, MODEL, PICTURES, REPORTS, Job, Report, run, use_threads
+from cairn.stage import CLEAN, MODEL, PICTURES, REPORTS, Job, Report, StageError, run, use_threads
 from cairn.tables import write_csv
 from cairn.training.attention_sheet import attention_rows
 from cairn.training.classifier import classifier_of
@@ -30,7 +32,9 @@ LOSS = PICTURES / "train" / "loss.png"
 ATTENTION = PICTURES / "train" / "attention.png"
 
 
-def fit(job: Job) -> Report:
+def fit(job: Job) -> Report | None:
+    if world() != job.params.processes:  # the result depends on it, by rounding, and dvc.lock has to say so
+        raise StageError(f"torchrun started {world()} processes and params.yaml has processes: {job.params.processes}")
     use_threads(job.params)
     params = job.params.train
     sides = read_sides()
@@ -41,6 +45,8 @@ def fit(job: Job) -> Report:
     trained = train(
         embedder, train_side, validation_side, params, job.params.precision, job.params.seed, job.keep, print_epoch
     )
+    if rank() > 0:
+        return None
     with written_aside(MODEL) as folder:
         save_embedder(trained.embedder, folder)
         classifier = classifier_of(trained, train_side, landmark_ids)
@@ -81,4 +87,4 @@ def print_epoch(row: dict[str, float]) -> None:
 
 
 if __name__ == "__main__":
-    run("train", fit, __doc__)
+    run("train", fit, __doc__, several=True)

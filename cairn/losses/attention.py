@@ -9,11 +9,15 @@ from __future__ import annotations
 from torch import Tensor
 
 from cairn.losses.base import LossHead
+from cairn.losses.partial import Part, partial_loss
 
 
-def summed(head: LossHead, features: Tensor, attention: Tensor, classes: Tensor) -> Tensor:
-    """L = L_attention + L_perception, as published: a mean cross-entropy and the head's own loss; float32 []."""
-    return head.cross_entropy(attention.float(), classes) + head(features, classes)  # type: ignore[no-any-return]
+def summed(head: LossHead, features: Tensor, attention: Tensor, classes: Tensor, part: Part | None = None) -> Tensor:
+    """L = L_attention + L_perception, as published: a mean cross-entropy, of all classes, and the head's own loss, with
+    a `part` that of its classes; float32 [].
+    """
+    own = head(features, classes) if part is None else partial_loss(head, part, features, classes)
+    return head.cross_entropy(attention.float(), classes) + own  # type: ignore[no-any-return]
 
 
 def mixed_scores(attention: Tensor, perception: Tensor, alpha: float, beta: float) -> Tensor:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
+
+CLASS_BLOCK = 16_384  # classes that are scored at once where only the best one is asked for
 
 
 class LossHead(nn.Module, ABC):
@@ -34,6 +38,40 @@ class LossHead(nn.Module, ABC):
     def start(self, features: Tensor, classes: Tensor) -> None:
         """Set what the head knows from the features of photos, on any device. Classes without a photo stay as is."""
 
+    def rows(self) -> dict[str, Tensor]:
+        """All that the head knows, by name: parameters and buffers, each with a row a class."""
+        return {**dict(self.named_parameters()), **dict(self.named_buffers())}
+
+    @property
+    def classes(self) -> int:
+        """How many there are."""
+        return len(next(iter(self.rows().values())))
+
+    def comparable(self, features: Tensor) -> Tensor:
+        """What is in the order of `scores`, and of each class depends on its own rows alone: float32 [batch, classes]."""
+        return self.scores(features)
+
+    @torch.no_grad()
+    def best(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """The largest of `scores` and its class, float32 and int64 [batch], in the memory of CLASS_BLOCK classes."""
+        if self.classes <= CLASS_BLOCK:
+            top = self.scores(features).max(dim=1)
+            return top.values, top.indices
+        best = torch.full((len(features),), -torch.inf, device=features.device)
+        at = torch.zeros(len(features), dtype=torch.int64, device=features.device)
+        for first, values in self.blocks(features):
+            top = values.max(dim=1)
+            at = torch.where(top.values > best, first + top.indices, at)
+            best = torch.maximum(best, top.values)
+        return best, at
+
+    def blocks(self, features: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """`comparable` for CLASS_BLOCK classes at a time: the number of the first class, and [batch, classes]."""
+        comparing = _Comparing(self)
+        for first in range(0, self.classes, CLASS_BLOCK):
+            block = {f"head.{name}": tensor[first : first + CLASS_BLOCK] for name, tensor in self.rows().items()}
+            yield first, functional_call(comparing, block, (features,))
+
     def cross_entropy(self, logits: Tensor, classes: Tensor, label_smoothing: float = 0.0) -> Tensor:
         """Mean over the batch of each photo's cross-entropy times its class's weight, float32 [].
 
@@ -57,6 +95,17 @@ class LossHead(nn.Module, ABC):
         [classes, centres, dimensions], and the scale of the cosines. None of another head.
         """
         return None
+
+
+class _Comparing(nn.Module):
+    """`comparable` as a module's forward, which is what may be run with other rows in the place of the head's own."""
+
+    def __init__(self, head: LossHead) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.head.comparable(features)
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from cairn.losses.base import LossHead, class_means, known
+from cairn.losses.base import CLASS_BLOCK, LossHead, class_means, known
 
 START_SURENESS = 0.9  # the probability that a photo on its class's mean starts with, if the others are at right angles
 
@@ -29,6 +29,19 @@ class Softmax(LossHead):
     def scores(self, features: Tensor) -> Tensor:
         """Probability of each class; a row sums to 1."""
         return self.logits(features).softmax(dim=1)
+
+    def comparable(self, features: Tensor) -> Tensor:
+        """The logits: a probability depends on all classes."""
+        return self.logits(features)
+
+    @torch.no_grad()
+    def best(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """The largest probability and its class; the sum of all is made a block of classes at a time."""
+        if self.classes <= CLASS_BLOCK:
+            return super().best(features)
+        logit, at = super().best(features)
+        sums = [values.logsumexp(dim=1) for _, values in self.blocks(features)]
+        return (logit - torch.stack(sums).logsumexp(dim=0)).exp(), at
 
     def logits(self, features: Tensor) -> Tensor:
         """The linear classifier's output."""

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cairn.losses.arcface import with_margin
-from cairn.losses.base import LossHead, class_means
+from cairn.losses.base import CLASS_BLOCK, LossHead, class_means
 
 SPREAD = 0.1  # how far a class's centres start from its mean, as a share of the mean
 
@@ -56,9 +56,10 @@ class SubCenterArcFace(LossHead):
 
         Each goes SPREAD of the way its random weight points: of centres on one spot only the first would ever learn.
         """
-        random = nn.functional.normalize(self.weight, dim=2)
-        means = class_means(features, classes, torch.zeros_like(random[:, 0]))
-        self.weight.copy_(nn.functional.normalize(means[:, None] + SPREAD * random, dim=2))
+        means = class_means(features, classes, torch.zeros_like(self.weight[:, 0]))
+        for mean, weight in zip(means.split(CLASS_BLOCK), self.weight.split(CLASS_BLOCK), strict=True):
+            random = nn.functional.normalize(weight, dim=2)
+            weight.copy_(nn.functional.normalize(mean[:, None] + SPREAD * random, dim=2))
 
     def centres(self) -> tuple[Tensor, float]:
         """Several a class."""

@@ -18,8 +18,12 @@ def averaged(model: nn.Module, decay: float) -> AveragedModel:
     """
 
     def update(averages: Sequence[Tensor], weights: Sequence[Tensor], updates: Tensor | int) -> None:
-        n = int(updates)
-        step = get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))  # type: ignore[no-untyped-call]
+        step = get_ema_multi_avg_fn(decay_at(decay, int(updates)))  # type: ignore[no-untyped-call]
         step(averages, weights, updates)
 
     return AveragedModel(model, multi_avg_fn=update, use_buffers=True)
+
+
+def decay_at(decay: float, updates: int) -> float:
+    """d as `averaged` says, after so many updates."""
+    return min(decay, (1 + updates) / (10 + updates))

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,22 +15,27 @@ from torch.utils.data import DataLoader
 
 from cairn.losses import LOSSES
 from cairn.losses.attention import mixed, mixed_scores, summed
-from cairn.losses.base import LossHead, class_means
+from cairn.losses.base import CLASS_BLOCK, LossHead, class_means
+from cairn.losses.partial import Part, draw_classes, part_of, partial_loss
 from cairn.losses.weighting import class_weights
 from cairn.metrics.gap import gap_of
 from cairn.networks.embedder import Embedder, Seen
 from cairn.networks.necks import STARTED
 from cairn.params import Schedule, TrainParams
+from cairn.processes import rank, world
 from cairn.progress import progress
 from cairn.training.averaging import averaged
-from cairn.training.checkpoint import load_checkpoint, save_checkpoint
+from cairn.training.checkpoint import State
 from cairn.training.optimiser import clip_gradients, make_optimiser, set_rates
 from cairn.training.photos import AugmentedPhotos, Location, plain_batches
+from cairn.training.rows import RowAverage, RowOptimiser
 from cairn.training.samplers import SAMPLERS
 from cairn.training.sizes import check_sizes, size_of
 from cairn.training.start import start_neck
+from cairn.training.together import PartOfBatches, Spread, gathered, summed_up
 
 START_PHOTOS = 20_000
+VALIDATED_TOGETHER = 1024  # photos that many classes are compared with at once
 
 
 @dataclass(frozen=True)
@@ -65,8 +68,11 @@ def train(
 ) -> Trained:
     """Train on `train_side`; keep the epoch with the best GAP of the head on `validation_side`.
 
-    After each epoch a checkpoint goes to `keep`, and a run that finds one there goes on from it to the same bytes.
-    Raises ValueError if the network does not take photos of the schedule's sizes, or has fewer layers than it freezes.
+    After each epoch, and after every `params.checkpoint_steps` steps, a checkpoint goes to `keep`, and a run that finds
+    one there goes on from it to the same bytes. Of several processes, all must call this within `processes.joined`,
+    and what the first one returns is the result.
+    Raises ValueError if the network does not take photos of the schedule's sizes, has fewer layers than it freezes, or
+    if the processes cannot have equal parts of a batch.
     """
     schedule = params.schedule
     if params.loss == "none" or schedule.epochs == 0:
@@ -76,28 +82,30 @@ def train(
     sizes = np.bincount(train_side.classes)
     head = LOSSES[params.loss](embedder.config.dimensions, sizes, getattr(schedule.losses, params.loss))
     head.class_weights = class_weights(schedule.class_weight, sizes)
+    head.requires_grad_(schedule.class_share == 1)  # otherwise its rows have an optimiser of their own
     network = Network(embedder, head).to("cuda" if torch.cuda.is_available() else "cpu")
     optimiser = make_optimiser(embedder, head, schedule)
     means = start(network, train_side, schedule, precision, whiten=params.weights != "none")
-    average = averaged(network, schedule.average) if schedule.average else None
+    fitting = fitting_of(network, optimiser, schedule)
     photos = AugmentedPhotos(
         train_side.locations, train_side.classes.tolist(), embedder.config.preprocessing, schedule.augment, seed
     )
     sampler = SAMPLERS[schedule.sampler.name](train_side.classes, means, schedule, seed)
-    loader = DataLoader(photos, batch_sampler=sampler, num_workers=params.workers)
-    state = _State(network, optimiser, average, keep / "checkpoint.pt")
+    state = State(fitting.parts(), fitting.kept, keep)
     for epoch in range(state.epochs_done, schedule.epochs):
         if state.epochs_since_best() >= params.patience:
             break
         photos.epoch = sampler.epoch = epoch
         photos.size = size_of(epoch, schedule, embedder.config.preprocessing.size)
-        torch.manual_seed(seed * 100_003 + epoch)
-        loss = run_epoch(network, average, optimiser, loader, schedule, epoch, precision)
-        scores = validate(state.kept, validation_side, schedule, precision)
+        course = Epoch(epoch, sampler.batches(), train_side.classes, photos, params, precision, seed)
+        loss = run_epoch(fitting, course, state)
+        scores = validate(fitting.finished(), validation_side, schedule, precision)
         row = {"epoch": float(epoch + 1), "train_loss": loss, **scores}
         state.finish_epoch(row)
-        on_epoch(row)
-    network.load_state_dict(state.best)
+        if rank() == 0:
+            on_epoch(row)
+    if rank() == 0:
+        network.load_state_dict(state.best())
     network.cpu().eval()
     return Trained(embedder, head, state.history, state.best_epoch())
 
@@ -125,14 +133,19 @@ class Network(nn.Module):
             found = self.embedder.seen(images.to(self.device))
         return found._replace(features=found.features.float())
 
-    def loss(self, seen: Seen, classes: Tensor) -> Tensor:
-        """The head's loss, joined with the attention branch's where there is one; `classes` int64 [batch]."""
+    def loss(self, seen: Seen, classes: Tensor, part: Part | None = None) -> Tensor:
+        """The head's loss, joined with the attention branch's where there is one; `classes` int64 [batch].
+
+        With a `part` it is that over the part's classes; what the attention branch says is still of all of them.
+        """
         how = self.embedder.config.branches[0].attention
-        if how is None or seen.scores is None:
-            return self.head(seen.features, classes)  # type: ignore[no-any-return]
-        if how.loss == "mixed":
+        if how is not None and seen.scores is not None and how.loss == "mixed":
             return mixed(self.head, seen.features, seen.scores, classes, how.alpha, how.beta)
-        return summed(self.head, seen.features, seen.scores, classes)
+        if how is not None and seen.scores is not None:
+            return summed(self.head, seen.features, seen.scores, classes, part)
+        if part is not None:
+            return partial_loss(self.head, part, seen.features, classes)
+        return self.head(seen.features, classes)  # type: ignore[no-any-return]
 
     def scores(self, seen: Seen) -> Tensor:
         """How sure the network is of each class, float32 [batch, classes]: the head's scores, or the mixed ones."""
@@ -141,72 +154,134 @@ class Network(nn.Module):
             return self.head.scores(seen.features)
         return mixed_scores(seen.scores, self.head.logits(seen.features), how.alpha, how.beta)
 
-
-class _State:
-    """Network, its running mean, optimiser and history, as they are saved and found again."""
-
-    def __init__(
-        self, network: Network, optimiser: torch.optim.Optimizer, average: AveragedModel | None, path: Path
-    ) -> None:
-        self.parts: dict[str, Any] = {"network": network, "optimiser": optimiser}
-        if average is not None:
-            self.parts["average"] = average
-        self.kept: Network = network if average is None else average.module  # type: ignore[assignment]
-        self.path = path
-        self.history: list[dict[str, float]] = []
-        self.best: dict[str, Tensor] = {}
-        found = load_checkpoint(path)
-        if found is not None:
-            for name, part in self.parts.items():
-                part.load_state_dict(found[name])
-            self.history, self.best = found["history"], found["best"]
-
-    @property
-    def epochs_done(self) -> int:
-        return len(self.history)
-
-    def best_epoch(self) -> int:
-        scores = [row["validation_gap"] for row in self.history]
-        return int(np.argmax(scores)) + 1 if scores else 0
-
-    def epochs_since_best(self) -> int:
-        return len(self.history) - self.best_epoch()
-
-    def finish_epoch(self, row: dict[str, float]) -> None:
-        self.history.append(row)
-        if self.best_epoch() == len(self.history):
-            self.best = copy.deepcopy({k: v.cpu() for k, v in self.kept.state_dict().items()})
-        saved = {name: part.state_dict() for name, part in self.parts.items()}
-        save_checkpoint(self.path, {**saved, "history": self.history, "best": self.best})
+    def best(self, batches: Sequence[Seen]) -> tuple[Tensor, Tensor]:
+        """The largest of `scores` and its class for each photo of one batch or, without an attention branch, several."""
+        if batches[0].scores is None:
+            return self.head.best(torch.cat([seen.features for seen in batches]))
+        (seen,) = batches
+        top = self.scores(seen).max(dim=1)
+        return top.values, top.indices
 
 
-def run_epoch(
-    network: Network,
-    average: AveragedModel | None,
-    optimiser: torch.optim.Optimizer,
-    loader: DataLoader[tuple[Tensor, int]],
-    schedule: Schedule,
-    epoch: int,
-    precision: str,
-) -> float:
-    """One pass over the training photos; the mean loss."""
+@dataclass(frozen=True)
+class Fitting:
+    """The network with all that steps change of it.
+
+    Where a step sees a share of the classes only, the head's rows have an optimiser and a running mean of their own,
+    and `optimiser` and `average` are the embedder's.
+    """
+
+    network: Network
+    spread: Spread
+    optimiser: torch.optim.Optimizer
+    rows: RowOptimiser | None
+    average: AveragedModel | None
+    row_average: RowAverage | None
+    kept: Network  # what is validated and saved: the network, or its running mean
+
+    def parts(self) -> dict[str, object]:
+        """What a checkpoint holds, by name."""
+        names = ("network", "optimiser", "rows", "average", "row_average")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+    def finished(self) -> Network:
+        """`kept` with every running mean brought up to now."""
+        if self.row_average is not None:
+            self.row_average.finish(self.network.head)
+        return self.kept
+
+
+def fitting_of(network: Network, optimiser: torch.optim.Optimizer, schedule: Schedule) -> Fitting:
+    """A fitting before the first step."""
+    rows = RowOptimiser(network.head, schedule) if schedule.class_share < 1 else None
+    spread = Spread(network.embedder)
+    if not schedule.average:
+        return Fitting(network, spread, optimiser, rows, None, None, network)
+    if rows is None:
+        average = averaged(network, schedule.average)
+        return Fitting(network, spread, optimiser, None, average, None, average.module)  # type: ignore[arg-type]
+    average, row_average = averaged(network.embedder, schedule.average), RowAverage(network.head, schedule.average)
+    kept = Network(average.module, row_average.head)  # type: ignore[arg-type]
+    return Fitting(network, spread, optimiser, rows, average, row_average, kept)
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One pass over the training photos, before it begins."""
+
+    number: int  # from 0
+    batches: Sequence[NDArray[np.int64]]  # positions of photos, of all processes together
+    classes: NDArray[np.int64]  # of each photo
+    photos: AugmentedPhotos
+    params: TrainParams
+    precision: str
+    seed: int
+
+    def loader(self, first: int) -> DataLoader[tuple[Tensor, int]]:
+        """This process's part of the batches from `first` on."""
+        part = PartOfBatches(self.batches[first:], world(), rank())
+        return DataLoader(self.photos, batch_sampler=part, num_workers=self.params.workers)
+
+    def seed_torch(self, batch: int) -> None:
+        """Set the random numbers inside the network to those of this place in training; each process has its own."""
+        if (batch, rank()) == (0, 0):
+            torch.manual_seed(self.seed * 100_003 + self.number)
+        else:
+            place = np.random.SeedSequence((self.seed, self.number, batch, rank()))
+            torch.manual_seed(int(place.generate_state(1, np.uint64)[0] >> np.uint64(1)))
+
+    def part(self, head: LossHead, batch: int) -> Part:
+        """The classes of the step that begins with `batch`, the same in all processes: its own, and random others."""
+        schedule = self.params.schedule
+        present = np.concatenate([self.classes[b] for b in self.batches[batch : batch + schedule.accumulate]])
+        rng = np.random.default_rng((self.seed, self.number, batch, 1))
+        return part_of(head, draw_classes(present, head.classes, schedule.class_share, rng))
+
+
+def run_epoch(fitting: Fitting, epoch: Epoch, state: State) -> float:
+    """One pass over the training photos, from where `state` left it; the mean loss."""
+    network, schedule, steps = fitting.network, epoch.params.schedule, len(epoch.batches)
     set_training(network, schedule)
-    device, steps = network.device, len(loader)
-    losses = []
-    optimiser.zero_grad(set_to_none=True)
-    for step, (images, classes) in enumerate(progress(loader, f"epoch {epoch + 1}/{schedule.epochs}", unit="batch")):
-        loss = network.loss(network.seen(images, precision), classes.to(device))
-        (loss / schedule.accumulate).backward()  # type: ignore[no-untyped-call]
-        losses.append(loss.item())
-        if (step + 1) % schedule.accumulate and step + 1 < steps:
-            continue
-        set_rates(optimiser, schedule, epoch * steps + step, steps)
-        clip_gradients(optimiser)
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
-        if average is not None:
-            average.update_parameters(network)
-    return float(np.mean(losses))
+    fitting.optimiser.zero_grad(set_to_none=True)
+    part: Part | None = None
+    epoch.seed_torch(0)
+    loader, saved_every = epoch.loader(state.batches_done), (epoch.params.checkpoint_steps or 0) * schedule.accumulate
+    what = f"epoch {epoch.number + 1}/{schedule.epochs}"
+    found = progress(loader, what, unit="batch") if rank() == 0 else loader
+    for at, (images, _) in enumerate(found, start=state.batches_done):
+        if saved_every and at and at % saved_every == 0:
+            epoch.seed_torch(at)
+        if fitting.rows is not None and at % schedule.accumulate == 0:
+            part = epoch.part(network.head, at)
+        classes = torch.from_numpy(epoch.classes[epoch.batches[at]]).to(network.device)
+        stepping = (at + 1) % schedule.accumulate == 0 or at + 1 == steps
+        with fitting.spread.shared(stepping):
+            seen = fitting.spread.seen(images.to(network.device), network.autocast(epoch.precision))
+            loss = network.loss(gathered(seen), classes, part)
+            (loss / schedule.accumulate).backward()  # type: ignore[no-untyped-call]
+        state.losses.append(loss.item())
+        if stepping:
+            make_step(fitting, part, schedule, epoch.number * steps + at, steps)
+        if saved_every and (at + 1) % saved_every == 0 and at + 1 < steps:
+            state.save()
+    return float(np.mean(state.losses))
+
+
+def make_step(fitting: Fitting, part: Part | None, schedule: Schedule, step: int, steps: int) -> None:
+    """Change the weights by their gradients, at `step` of all epochs of `steps` each."""
+    network = fitting.network
+    share = set_rates(fitting.optimiser, schedule, step, steps)
+    clip_gradients(fitting.optimiser)
+    if fitting.row_average is not None and part is not None:
+        fitting.row_average.catch_up(network.head, part.chosen)
+    fitting.optimiser.step()
+    fitting.optimiser.zero_grad(set_to_none=True)
+    if fitting.rows is not None and part is not None:
+        fitting.rows.step(part, share)
+    if fitting.average is not None:
+        fitting.average.update_parameters(network if fitting.rows is None else network.embedder)
+    if fitting.row_average is not None and part is not None:
+        fitting.row_average.update(network.head, part.chosen)
 
 
 def set_training(network: Network, schedule: Schedule) -> None:
@@ -225,19 +300,49 @@ def set_training(network: Network, schedule: Schedule) -> None:
 
 @torch.inference_mode()
 def validate(network: Network, side: Photos, schedule: Schedule, precision: str) -> dict[str, float]:
-    """GAP and accuracy of the network's own scores on landmark photos of known classes and on distractors."""
+    """GAP and accuracy of the network's own scores on landmark photos of known classes and on distractors.
+
+    Several processes look at a part of the photos each, and all know the figures of all.
+    """
     landmarks = int((side.classes >= 0).sum())
     if landmarks == 0:
         return {"validation_gap": 0.0, "validation_accuracy": 0.0}
     network.eval()
-    loader = plain_batches(side.locations, network.embedder.config.preprocessing, schedule.batch_size, 0)
-    found = [network.scores(network.seen(batch, precision)).max(dim=1) for batch in loader]
-    scores = torch.cat([f.values for f in found]).cpu().numpy().astype(np.float64)
-    right = torch.cat([f.indices for f in found]).cpu().numpy() == side.classes
+    own = np.arange(rank(), len(side.classes), world())
+    places = [side.locations[at] for at in own]
+    loader = plain_batches(places, network.embedder.config.preprocessing, schedule.batch_size, 0)
+    scores, best = best_of(network, (network.seen(batch, precision) for batch in loader))
+    found = np.zeros((len(side.classes), 2))
+    # A float64 holds every class number exactly. Each row is of one process, so that the sum is it.
+    found[own] = np.stack([scores, best], axis=1)
+    found = summed_up(torch.from_numpy(found)).numpy()
+    right = found[:, 1] == side.classes
     return {
-        "validation_gap": gap_of(scores, right, landmarks, np.arange(len(scores))),
+        "validation_gap": gap_of(found[:, 0], right, landmarks, np.arange(len(right))),
         "validation_accuracy": float(right.sum() / landmarks),
     }
+
+
+def best_of(network: Network, batches: Iterable[Seen]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """The score and number of each photo's best class, float64 and int64 [photos].
+
+    Few classes are compared batch by batch; of many, a block at a time with as many photos as VALIDATED_TOGETHER, since
+    each block has to be read from memory and made unit vectors anew.
+    """
+    found: list[tuple[Tensor, Tensor]] = []
+    waiting: list[Seen] = []
+    for seen in batches:
+        waiting.append(seen)
+        few = seen.scores is not None or network.head.classes <= CLASS_BLOCK
+        if few or sum(len(s.features) for s in waiting) >= VALIDATED_TOGETHER:
+            found.append(network.best(waiting))
+            waiting = []
+    if waiting:
+        found.append(network.best(waiting))
+    if not found:
+        return np.zeros(0), np.zeros(0, np.int64)
+    scores, best = (torch.cat(parts).cpu().numpy() for parts in zip(*found, strict=True))
+    return scores.astype(np.float64), best
 
 
 @torch.no_grad()

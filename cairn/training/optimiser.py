@@ -94,12 +94,13 @@ def clip_gradients(optimiser: torch.optim.Optimizer) -> None:
         nn.utils.clip_grad_norm_([p for group in groups for p in group["params"]], CLIP_NORM)
 
 
-def set_rates(optimiser: torch.optim.Optimizer, schedule: Schedule, step: int, steps_an_epoch: int) -> None:
-    """Give every group its learning rate at `step`, counted over all epochs."""
+def set_rates(optimiser: torch.optim.Optimizer, schedule: Schedule, step: int, steps_an_epoch: int) -> float:
+    """Give every group its learning rate at `step`, counted over all epochs; the share of the full one that it is."""
     warmup = round(schedule.warmup_epochs * steps_an_epoch)
     share = rate_share(schedule.course, step, schedule.epochs * steps_an_epoch, warmup)
     for group in optimiser.param_groups:
         group["lr"] = share * group["full_lr"]
+    return share
 
 
 def rate_share(course: str, step: int, steps: int, warmup: int) -> float:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import faiss
 import numpy as np
@@ -23,14 +24,18 @@ class EpochBatches(Sampler[list[int]]):
         self.seed, self.epoch = seed, 0
 
     def __iter__(self) -> Iterator[list[int]]:
-        return iter(self._batches(np.random.default_rng((self.seed, self.epoch))))
+        return (batch.tolist() for batch in self.batches())
+
+    def batches(self) -> list[NDArray[np.int64]]:
+        """All batches of the epoch, parts of one array: 8 bytes a photo."""
+        return self._batches(np.random.default_rng((self.seed, self.epoch)))
 
     @abstractmethod
     def __len__(self) -> int:
         """Batches of an epoch, the same in each."""
 
     @abstractmethod
-    def _batches(self, rng: np.random.Generator) -> list[list[int]]:
+    def _batches(self, rng: np.random.Generator) -> list[NDArray[np.int64]]:
         """All batches of the epoch that `rng` stands for."""
 
 
@@ -46,8 +51,8 @@ class Shuffled(EpochBatches):
     def __len__(self) -> int:
         return math.ceil(self._used / self.batch_size)
 
-    def _batches(self, rng: np.random.Generator) -> list[list[int]]:
-        order = rng.permutation(self.photos)[: self._used].tolist()
+    def _batches(self, rng: np.random.Generator) -> list[NDArray[np.int64]]:
+        order = rng.permutation(self.photos)[: self._used]
         return [order[at : at + self.batch_size] for at in range(0, len(order), self.batch_size)]
 
 
@@ -71,8 +76,8 @@ class ClassesByImages(EpochBatches):
     def __len__(self) -> int:
         return _batch_count(self._members, self.per_batch, self.images)
 
-    def _batches(self, rng: np.random.Generator) -> list[list[int]]:
-        return _grouped(self._members, self.per_batch, self.images, rng)
+    def _batches(self, rng: np.random.Generator) -> list[NDArray[np.int64]]:
+        return list(_grouped(self._members, self.per_batch, self.images, rng))
 
 
 class Subspaces(EpochBatches):
@@ -102,17 +107,39 @@ class Subspaces(EpochBatches):
         if present[-1] >= len(class_means):
             raise ValueError(f"class {present[-1]} has no row among {len(class_means)} class means")
         numbers = cluster(class_means[present], clusters, per_batch, seed, rounds)
-        self._clusters = [[members[c] for c in np.flatnonzero(numbers == n)] for n in range(int(numbers.max()) + 1)]
+        self._clusters = [members.of(numbers == n) for n in range(int(numbers.max()) + 1)]
 
     def __len__(self) -> int:
         return sum(_batch_count(members, self.per_batch, self.images) for members in self._clusters)
 
-    def _batches(self, rng: np.random.Generator) -> list[list[int]]:
-        batches = [b for members in self._clusters for b in _grouped(members, self.per_batch, self.images, rng)]
-        return [batches[at] for at in rng.permutation(len(batches))]
+    def _batches(self, rng: np.random.Generator) -> list[NDArray[np.int64]]:
+        batches = np.concatenate([_grouped(m, self.per_batch, self.images, rng) for m in self._clusters])
+        return list(batches[rng.permutation(len(batches))])
 
 
-def members_of(classes: NDArray[np.int64], at_least: int) -> list[NDArray[np.int64]]:
+@dataclass(frozen=True)
+class Members:
+    """The photos of each class, class after class.
+
+    positions: int64 [photos]
+    counts: photos of each class, int64 [classes], none 0
+    """
+
+    positions: NDArray[np.int64]
+    counts: NDArray[np.int64]
+
+    def of(self, chosen: NDArray[np.bool_]) -> Members:
+        """Those of the `chosen` classes, bool [classes]."""
+        return Members(self.positions[np.repeat(chosen, self.counts)], self.counts[chosen])
+
+    def shuffled(self, rng: np.random.Generator) -> NDArray[np.int64]:
+        """`positions` with each class's in a new order."""
+        order = rng.permutation(len(self.positions))
+        owner = np.repeat(np.arange(len(self.counts)), self.counts)
+        return self.positions[order[np.argsort(owner[order], kind="stable")]]
+
+
+def members_of(classes: NDArray[np.int64], at_least: int) -> Members:
     """The positions of each class's photos, classes in the order of their numbers.
 
     Raises ValueError if a number is negative or there are fewer than `at_least` classes.
@@ -122,7 +149,7 @@ def members_of(classes: NDArray[np.int64], at_least: int) -> list[NDArray[np.int
     numbers, counts = np.unique(classes, return_counts=True)
     if len(numbers) < at_least:
         raise ValueError(f"a batch has photos of {at_least} classes, and there are only {len(numbers)}")
-    return np.split(np.argsort(classes, kind="stable"), np.cumsum(counts)[:-1])
+    return Members(np.argsort(classes, kind="stable"), counts)
 
 
 def cluster(
@@ -174,29 +201,31 @@ def _merged(units: NDArray[np.float32], numbers: NDArray[np.int64], at_least: in
         numbers = np.where(numbers == smallest, int(nearness.argmax()), numbers)
 
 
-def _turns(members: Sequence[NDArray[np.int64]], images: int) -> NDArray[np.int64]:
+def _turns(members: Members, images: int) -> NDArray[np.int64]:
     """In how many batches each class would have to be to show all its photos, int64 [classes]."""
-    return np.array([math.ceil(len(photos) / images) for photos in members])
+    return -(-members.counts // images)
 
 
-def _batch_count(members: Sequence[NDArray[np.int64]], per_batch: int, images: int) -> int:
+def _batch_count(members: Members, per_batch: int, images: int) -> int:
     return math.ceil(int(_turns(members, images).sum()) / per_batch)
 
 
-def _grouped(
-    members: Sequence[NDArray[np.int64]], per_batch: int, images: int, rng: np.random.Generator
-) -> list[list[int]]:
-    """Batches of `per_batch` different classes with `images` photos each, from at least `per_batch` classes."""
+def _grouped(members: Members, per_batch: int, images: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Batches of `per_batch` different classes with `images` photos each, from at least `per_batch` classes: positions,
+    int64 [batches, per_batch x images].
+    """
     batches = _batch_count(members, per_batch, images)
     turns = _filled_turns(_turns(members, images), batches, batches * per_batch, rng)
-    photos: list[list[int]] = [[] for _ in range(batches)]
-    slot = 0
-    for c in rng.permutation(len(members)):
-        # Turns of a class go to batches in a row, of which it has no more than there are: never two to one batch.
-        for turn in np.resize(rng.permutation(members[c]), (turns[c], images)).tolist():
-            photos[slot % batches] += turn
-            slot += 1
-    return [photos[at] for at in rng.permutation(batches)]
+    firsts = np.cumsum(members.counts) - members.counts
+    order = rng.permutation(len(turns))
+    # One turn after the other, the classes in a random order: the class of each, and which of the class's own it is.
+    owner = np.repeat(order, turns[order])
+    number = np.arange(len(owner)) - np.repeat(np.cumsum(turns[order]) - turns[order], turns[order])
+    nth = number[:, None] * images + np.arange(images)  # photos of the class, from the first again after the last
+    photos = members.shuffled(rng)[firsts[owner][:, None] + nth % members.counts[owner][:, None]]
+    # Turns of a class go to batches in a row, of which it has no more than there are: never two to one batch.
+    dealt = photos.reshape(per_batch, batches, images).transpose(1, 0, 2).reshape(batches, -1)
+    return dealt[rng.permutation(batches)]  # type: ignore[no-any-return]
 
 
 def _filled_turns(turns: NDArray[np.int64], most: int, wanted: int, rng: np.random.Generator) -> NDArray[np.int64]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,6 +53,8 @@ def test_it_learns_and_repeats_with_any_number_of_workers(tmp_path: Path, photos
 WAYS = {
     "sub-centers, averaged weights": ("subcenter", {"average": 0.9}),
     "softmax, SGD, two batches to a step": ("softmax", {"optimiser": "sgd", "accumulate": 2, "head_lr": 0.1}),
+    "two of three classes a step, averaged": ("subcenter", {"class_share": 0.6, "average": 0.9}),
+    "two of three classes a step, SGD": ("softmax", {"class_share": 0.6, "optimiser": "sgd", "head_lr": 0.1}),
     "triplets of chosen classes": ("triplet", {"sampler": {"name": "classes", "classes": 2, "images": 4}}),
     "triplets of subspaces": ("triplet", {"sampler": {"name": "subspaces", "classes": 2, "images": 4, "subspaces": 2}}),
 }
@@ -97,6 +101,45 @@ def test_a_run_that_was_cut_off_goes_on_to_the_same_bytes(
     resumed = fit(photos, tmp_path / "cut", settings(4))
     assert equal(resumed.embedder, whole.embedder)
     assert resumed.history == whole.history
+
+
+@pytest.mark.parametrize("changes", [{}, {"class_share": 0.6, "average": 0.9, "accumulate": 2}])
+def test_a_run_cut_off_in_an_epoch_goes_on_from_its_last_step(
+    tmp_path: Path, photos: Photos, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+) -> None:
+    plain = settings(3)
+    schedule = plain.scratch.model_copy(update={"batch_size": 2, **changes})
+    params = plain.model_copy(update={"scratch": schedule, "checkpoint_steps": 2})
+    embedder = functools.partial(
+        make_embedder, "test_resnet", "none", "auto", "dropout_linear", 8, 32, 64, 10.0, "centre"
+    )
+
+    def run(keep: str) -> Trained:
+        torch.set_num_threads(1)
+        torch.manual_seed(0)
+        return train(embedder(), photos, photos, params, "fp32", 5, tmp_path / keep, lambda row: None)
+
+    whole = run("whole")
+    given, read = AugmentedPhotos.__getitem__, []
+
+    def cut(self: AugmentedPhotos, at: int) -> tuple[torch.Tensor, int]:
+        read.append(self.epoch)
+        if read.count(1) == 20:
+            raise Cut
+        return given(self, at)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AugmentedPhotos, "__getitem__", cut)
+        with pytest.raises(Cut):
+            run("cut")
+        read.clear()
+        resumed = run("cut")
+    assert 0 < read.count(1) <= 12  # of 24: what was done is not done again
+    assert resumed.history == whole.history
+    assert equal(resumed.embedder, whole.embedder)
+    assert resumed.head is not None
+    assert whole.head is not None
+    assert all(torch.equal(a, b) for a, b in zip(resumed.head.parameters(), whole.head.parameters(), strict=True))
 
 
 def test_training_stops_when_it_no_longer_gets_better(tmp_path: Path, photos: Photos) -> None:

@@ -1,0 +1,68 @@
+"""Several processes of one stage, as torchrun starts them: which one this is, and how they meet.
+
+torchrun (`python -m torch.distributed.run`) gives each its number in RANK, their count in WORLD_SIZE and its number on
+its machine in LOCAL_RANK. Without them a stage is one process, rank 0 of 1.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+RESTARTS = 3  # of all processes after one was killed, where a stage starts them itself
+PATIENCE = timedelta(days=7)  # a process may wait so long for the slowest one
+
+
+def rank() -> int:
+    """The number of this process, from 0; the first one writes what there is only one of."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def world() -> int:
+    """How many processes there are."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def started_by_torchrun() -> bool:
+    """Whether this process is one of torchrun's, of which there may be just one."""
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
+def launch(script: str, arguments: list[str], processes: int) -> int:
+    """Run a script in so many processes on this machine; its exit status. A killed one has all start again."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    command += [f"--max-restarts={RESTARTS}", script, *arguments]
+    # torchrun gives each process one thread unless told otherwise, which torch.set_num_threads does later; said here,
+    # it keeps quiet about it.
+    return subprocess.run(command, env={"OMP_NUM_THREADS": "1", **os.environ}, check=False).returncode
+
+
+@contextmanager
+def joined() -> Iterator[None]:
+    """The processes know each other within: by NCCL where each has a GPU, by Gloo otherwise. One alone has no need."""
+    if world() == 1:
+        yield
+        return
+    import torch
+    from torch import distributed
+
+    gpus = torch.cuda.is_available()
+    if gpus:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    distributed.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=PATIENCE)
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
+
+
+def wait_for_all() -> None:
+    """Return when every process has come here."""
+    if world() > 1:
+        from torch import distributed
+
+        distributed.barrier()
