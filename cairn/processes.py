@@ -9,9 +9,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch.distributed import Store
 
 RESTARTS = 3  # of all processes after one was killed, where a stage starts them itself
 PATIENCE = timedelta(days=7)  # a process may wait so long for the slowest one
@@ -53,11 +59,37 @@ def joined() -> Iterator[None]:
     gpus = torch.cuda.is_available()
     if gpus:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    distributed.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=PATIENCE)
+    kept, _, _ = next(distributed.rendezvous("env://", timeout=PATIENCE))
+    store = distributed.PrefixStore(_agreed(kept), kept)
+    backend = "cpu:gloo,cuda:nccl" if gpus else "gloo"
+    distributed.init_process_group(backend, store=store, rank=rank(), world_size=world(), timeout=PATIENCE)
     try:
         yield
     finally:
         distributed.destroy_process_group()
+
+
+def _agreed(store: Store) -> str:
+    """A name that all processes of this start know, and none of an earlier one.
+
+    torchrun keeps one store over restarts, and the addresses that killed processes left in it would be taken for new
+    ones. So each process says hello with a name of its own; the first answers every hello, old ones in vain, until each of
+    the others has shown that it knows the answer.
+    """
+    own = uuid.uuid4().hex
+    if rank() > 0:
+        store.set(f"hello/{rank()}", own)
+        start = store.get(f"welcome/{own}").decode()
+        store.set(f"here/{start}/{rank()}", "")
+        return start
+    missing = list(range(1, world()))
+    while missing:
+        for other in missing:
+            if store.check([f"hello/{other}"]):
+                store.set(f"welcome/{store.get(f'hello/{other}').decode()}", own)
+        missing = [other for other in missing if not store.check([f"here/{own}/{other}"])]
+        time.sleep(0.05)
+    return own
 
 
 def wait_for_all() -> None:

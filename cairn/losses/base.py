@@ -48,7 +48,7 @@ class LossHead(nn.Module, ABC):
         return len(next(iter(self.rows().values())))
 
     def comparable(self, features: Tensor) -> Tensor:
-        """What is in the order of `scores`, and of each class depends on its own rows alone: float32 [batch, classes]."""
+        """What is in the order of `scores`, for each class by its own rows alone: float32 [batch, classes]."""
         return self.scores(features)
 
     @torch.no_grad()

@@ -24,7 +24,7 @@ class State:
     """
 
     def __init__(self, parts: Mapping[str, Any], kept: nn.Module, keep: Path) -> None:
-        """`parts`: by name, what has `state_dict` and `load_state_dict`; `kept`: the network to save where it is best."""
+        """`parts`: by name, what has `state_dict` and `load_state_dict`; `kept`: the network that may turn out best."""
         self.parts, self.kept, self.keep = parts, kept, keep
         self.history: list[dict[str, float]] = []
         self.losses: list[float] = []  # of the batches of the epoch that has begun

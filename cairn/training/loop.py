@@ -155,7 +155,7 @@ class Network(nn.Module):
         return mixed_scores(seen.scores, self.head.logits(seen.features), how.alpha, how.beta)
 
     def best(self, batches: Sequence[Seen]) -> tuple[Tensor, Tensor]:
-        """The largest of `scores` and its class for each photo of one batch or, without an attention branch, several."""
+        """The largest of `scores` and its class, for one batch or, where there is no attention branch, several."""
         if batches[0].scores is None:
             return self.head.best(torch.cat([seen.features for seen in batches]))
         (seen,) = batches

@@ -83,7 +83,7 @@ def _sgd(rows: Tensor, gradient: Tensor, kept: dict[str, Tensor], rate: float, d
 def _adam(
     rows: Tensor, gradient: Tensor, kept: dict[str, Tensor], steps: Tensor, rate: float, decay: float, apart: bool
 ) -> None:
-    """Adam with the bias of each row's own `steps` taken out. `apart`: the decay does not go through the means (AdamW)."""
+    """Adam, corrected for each row's own `steps` (Kingma and Ba 2015, arXiv:1412.6980). `apart`: AdamW's decay."""
     if apart:
         rows.mul_(1 - rate * decay)
     elif decay > 0:

@@ -1,10 +1,10 @@
 """One batch over several processes, so that the loss, its gradient and all statistics are those of one process.
 
 Each process has an equal part of every batch. Features are gathered before the loss: all processes work out the loss of
-the whole batch, so that triplets, weights of classes and any other loss are what they are in one process, and the head,
-however large, sends no gradients. The embedder's gradients are added up by DistributedDataParallel, and batch norm takes
-its mean and variance over all parts. What differs from one process is rounding, and random numbers inside the network
-(dropout), which each process draws for itself.
+the whole batch, so that triplets, weights of classes and any other loss are what they are in one process, and a head,
+however large, sends no gradients. The embedder's gradients are added up by DistributedDataParallel, and batch norm
+takes its mean and variance over all parts. What differs from one process is rounding, and random numbers inside the
+network (dropout), which each process draws for itself.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Spread:
         if world() > 1 and any(p.requires_grad for p in embedder.parameters()):
             # Not every part of a network need have a say in its features: some backbones bring more than is pooled.
             self.several = nn.parallel.DistributedDataParallel(
-                _Seeing(embedder), broadcast_buffers=False, find_unused_parameters=True
+                _Seeing(embedder), forward_sync_buffers=False, find_unused_parameters=True
             )
 
     def seen(self, images: Tensor, autocast: AbstractContextManager[Any]) -> Seen:
