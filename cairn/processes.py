@@ -72,8 +72,8 @@ def joined() -> Iterator[None]:
 def _agreed(store: Store) -> str:
     """A name that all processes of this start know, and none of an earlier one.
 
-    torchrun keeps one store over restarts, and the addresses that killed processes left in it would be taken for new
-    ones. So each process says hello with a name of its own; the first answers every hello, old ones in vain, until each of
+    torchrun keeps one store over restarts, and addresses that killed processes left in it would be taken for new ones.
+    So each process says hello with a name of its own; the first answers every hello, old ones in vain, until each of
     the others has shown that it knows the answer.
     """
     own = uuid.uuid4().hex

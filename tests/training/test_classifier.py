@@ -12,6 +12,7 @@ from cairn.losses import LOSSES
 from cairn.losses.params import ArcFaceParams, SoftmaxParams, SubCenterParams, TripletParams
 from cairn.networks.embedder import Embedder, make_embedder
 from cairn.params import load_params
+from cairn.retrieval.rerankers import classifier
 from cairn.retrieval.rerankers.classifier import LinearClassifier
 from cairn.training.classifier import classifier_of, mean_length
 from cairn.training.loop import Photos, Trained, train
@@ -72,6 +73,24 @@ def test_a_trained_linear_head_answers_the_same_from_unit_vectors(photos: Photos
         own = trained.head.scores(trained.embedder.features(batch)).numpy()
     assert (classifier(vectors).argmax(axis=1) == own.argmax(axis=1)).mean() >= 0.95
     assert np.abs(classifier(vectors) - own).mean() < 0.05
+
+
+@pytest.mark.parametrize("loss", [*PARAMS, "softmax"])
+def test_a_large_one_is_stored_in_half_and_answers_alike(
+    loss: str, photos: Photos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    head = LOSSES[loss](6, SIZES, PARAMS.get(loss, SoftmaxParams(label_smoothing=0)))
+    whole = classifier_of(Trained(embedder(), head, [], 1), photos, IDS)
+    assert whole is not None
+    vectors = torch.nn.functional.normalize(torch.randn(8, 6), dim=1).numpy()
+    wanted = whole(vectors)
+    monkeypatch.setattr(classifier, "HALVED", 10)
+    monkeypatch.setattr(classifier, "CLASS_BLOCK", 2)
+    whole.save(tmp_path / "half.npz")
+    with np.load(tmp_path / "half.npz") as parts:
+        assert parts["weights"].dtype == np.float16
+    np.testing.assert_allclose(classifier.open_classifier(tmp_path / "half.npz")(vectors), wanted, atol=5e-3)
 
 
 def test_a_head_without_a_classifier_and_no_head_give_none(photos: Photos) -> None:

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 CLASSIFIER_FILE = "classifier.npz"
 COSINE, LINEAR = "cosine", "linear"  # kinds, as the file names them
+CLASS_BLOCK = 16_384  # classes whose centres are compared at once
+HALVED = 2**26  # more weights than so many are float16 in the file: their cosines change by some 1e-4
 
 
 @dataclass(frozen=True)
@@ -34,18 +36,24 @@ class CosineClassifier:
         _check_ids(ids)
         if weights.ndim != 3 or len(weights) != len(ids) or weights.dtype != np.float32:
             raise ValueError(f"a classifier needs float32 weights [{len(ids)}, centres, d], not {weights.shape}")
-        if not np.allclose(np.linalg.norm(weights, axis=2), 1, atol=1e-3) or not self.scale > 0:
+        lengths = np.einsum("ckd,ckd->ck", weights, weights) ** 0.5  # norm would copy all weights
+        if not np.allclose(lengths, 1, atol=1e-3) or not self.scale > 0:
             raise ValueError("a classifier's weights must be unit vectors, and its scale above 0")
 
     def __call__(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """Unit vectors float32 [n, dimensions] -> probabilities float32 [n, classes]."""
         classes, centres, dimensions = self.weights.shape
-        cosines = (vectors @ self.weights.reshape(-1, dimensions).T).reshape(len(vectors), classes, centres)
-        return _softmax(self.scale * cosines.max(axis=2))
+        cosines = np.empty((len(vectors), classes), np.float32)
+        for first in range(0, classes, CLASS_BLOCK):
+            block = self.weights[first : first + CLASS_BLOCK]
+            found = (vectors @ block.reshape(-1, dimensions).T).reshape(len(vectors), len(block), centres)
+            cosines[:, first : first + CLASS_BLOCK] = found.max(axis=2)
+        return _softmax(self.scale * cosines)
 
     def save(self, path: Path) -> None:
         """Write it; the same classifier gives the same bytes."""
-        np.savez(path, kind=COSINE, landmark_ids=self.landmark_ids, weights=self.weights, scale=np.float64(self.scale))
+        weights = _stored(self.weights)
+        np.savez(path, kind=COSINE, landmark_ids=self.landmark_ids, weights=weights, scale=np.float64(self.scale))
 
 
 @dataclass(frozen=True)
@@ -85,7 +93,7 @@ class LinearClassifier:
             path,
             kind=LINEAR,
             landmark_ids=self.landmark_ids,
-            weights=self.weights,
+            weights=_stored(self.weights),
             biases=self.biases,
             length=np.float64(self.length),
         )
@@ -108,10 +116,15 @@ def open_classifier(path: Path) -> SavedClassifier:
         if missing:
             raise ValueError(f"{path}: no classifier, {sorted(missing)} missing")
         found = {name: parts[name] for name in PARTS[kind]}
-    ids, weights = found["landmark_ids"], found["weights"]
+    ids, weights = found["landmark_ids"], found["weights"].astype(np.float32, copy=False)
     if kind == COSINE:
         return CosineClassifier(ids, weights, float(found["scale"]))
     return LinearClassifier(ids, weights, found["biases"], float(found["length"]))
+
+
+def _stored(weights: NDArray[np.float32]) -> NDArray[np.floating]:
+    """As they lie in the file."""
+    return weights if weights.size <= HALVED else weights.astype(np.float16)
 
 
 def _check_ids(ids: NDArray[np.int64]) -> None:
@@ -120,5 +133,7 @@ def _check_ids(ids: NDArray[np.int64]) -> None:
 
 
 def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(odds / odds.sum(axis=1, keepdims=True), dtype=np.float32)
+    odds = logits - logits.max(axis=1, keepdims=True)
+    np.exp(odds, out=odds)  # in place: with many classes each of these is a large matrix
+    odds /= odds.sum(axis=1, keepdims=True)
+    return np.asarray(odds, dtype=np.float32)
