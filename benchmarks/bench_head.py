@@ -81,6 +81,7 @@ def partial_step(head: LossHead, share: float) -> Callable[[Tensor, Tensor, int]
 
 def measure_step(way: str, classes: int, steps: int) -> str:
     """One line on a way of making a step."""
+    torch.manual_seed(0)
     head = SubCenterArcFace(DIMENSIONS, sizes_of(classes, classes * 20), 30.0, 0.05, 0.5, CENTRES)
     if way == "start alone":
         return f"{largest_mb():8.0f} MB"
@@ -181,6 +182,7 @@ def main() -> None:
     parser.add_argument("--curves", action="store_true", help="only the curves of a small problem")
     parser.add_argument("--steps", type=int, default=6, help="of which the first is not counted")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--ways", nargs="+", choices=[*WAYS, *SAMPLERS], default=[*WAYS, *SAMPLERS], metavar="WAY")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -194,9 +196,11 @@ def main() -> None:
         print(measure_step(arguments.measure, classes, arguments.steps))
     else:
         print(f"{classes} classes, {DIMENSIONS} dimensions, {CENTRES} centres, batches of {BATCH}", flush=True)
-        for way in (*WAYS, *SAMPLERS):
+        for way in arguments.ways:
             print(f"{way:22}", end="", flush=True)
-            subprocess.run([sys.executable, __file__, *sys.argv[1:], "--measure", way], check=True)
+            given = ["--steps", str(arguments.steps), "--threads", str(arguments.threads), "--measure", way]
+            full = ["--full"] if arguments.full else []
+            subprocess.run([sys.executable, __file__, *given, *full], check=True)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from pipeline.test_whole import ROOT, TINY, clone, environment, repro
 
 from cairn.composing import compose
 
-DRAWS = [*TINY, "train.scratch.epochs=4", "fetch.synthetic.images=60", "threads=1"]
+DRAWS = [*TINY, "train.scratch.epochs=4", "clean.shard_mb=0.03", "threads=1"]
 
 
 @pytest.fixture(scope="module")
