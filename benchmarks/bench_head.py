@@ -18,6 +18,7 @@ import statistics
 import subprocess
 import sys
 import time
+import tracemalloc
 from collections.abc import Callable
 
 import numpy as np
@@ -110,7 +111,6 @@ def measure_sampler(name: str, classes: int, photos: int) -> str:
     """One line on making a sampler, and an epoch's batches."""
     sizes = sizes_of(classes, photos)
     owner = np.random.default_rng(0).permutation(np.repeat(np.arange(classes), sizes))
-    before = largest_mb()
     start = time.perf_counter()
     sampler: EpochBatches
     if name == "shuffled":
@@ -124,10 +124,11 @@ def measure_sampler(name: str, classes: int, photos: int) -> str:
     start = time.perf_counter()
     batches = sampler.batches()
     seconds = time.perf_counter() - start
-    return (
-        f"made in {made:5.2f} s, {len(owner)} photos' {len(batches)} batches in {seconds:5.2f} s, "
-        f"{largest_mb() - before:6.0f} MB more at most"
-    )
+    del batches
+    tracemalloc.start()
+    count = len(sampler.batches())
+    memory = tracemalloc.get_traced_memory()[1] / 2**20
+    return f"made in {made:5.2f} s, {len(owner)} photos' {count} batches in {seconds:5.2f} s, {memory:6.0f} MB at most"
 
 
 def curve(share: float, steps: int, seed: int) -> list[tuple[int, float, float]]:

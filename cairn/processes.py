@@ -7,14 +7,13 @@ its machine in LOCAL_RANK. Without them a stage is one process, rank 0 of 1.
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     from torch.distributed import Store
@@ -38,13 +37,12 @@ def started_by_torchrun() -> bool:
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
-def launch(script: str, arguments: list[str], processes: int) -> int:
-    """Run a script in so many processes on this machine; its exit status. A killed one has all start again."""
+def launch(script: str, arguments: list[str], processes: int) -> NoReturn:
+    """Become torchrun, with a script in so many processes on this machine. A killed one has all start again."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     command += [f"--max-restarts={RESTARTS}", script, *arguments]
-    # torchrun gives each process one thread unless told otherwise, which torch.set_num_threads does later; said here,
-    # it keeps quiet about it.
-    return subprocess.run(command, env={"OMP_NUM_THREADS": "1", **os.environ}, check=False).returncode
+    # One thread each is what torchrun would set too, but with a warning; torch.set_num_threads gives the params' number.
+    os.execve(sys.executable, command, {"OMP_NUM_THREADS": "1", **os.environ})
 
 
 @contextmanager

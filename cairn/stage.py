@@ -71,7 +71,7 @@ def run(name: str, work: Callable[[Job], Report | None], description: str | None
     logged = not (parser.parse_args().no_mlflow or os.environ.get("CAIRN_NO_MLFLOW"))
     try:
         if several and not started_by_torchrun() and (count := load_params(PARAMS).processes) > 1:
-            sys.exit(launch(sys.argv[0], sys.argv[1:], count))
+            launch(sys.argv[0], sys.argv[1:], count)
         _run(name, work, logged)
     except (ValueError, OSError, RuntimeError) as error:
         if os.environ.get("CAIRN_TRACEBACK"):
