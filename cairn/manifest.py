@@ -8,11 +8,13 @@ rewrites this one.
 from __future__ import annotations
 
 import hashlib
-import itertools
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from cairn.files import write_table
 
@@ -53,6 +55,31 @@ def as_number(image_id: str) -> int:
     return value - (1 << 64) if value >= 1 << 63 else value
 
 
+def as_numbers(image_ids: pa.Array | pa.ChunkedArray) -> NDArray[np.int64]:
+    """`as_number` of each of many image ids, int64 [ids]. Raises ManifestError if one is not 16 hexadecimals."""
+    ids = whole(image_ids)
+    wrong = pc.index(pc.match_substring_regex(ids, r"\A[0-9a-fA-F]{16}\z"), False).as_py()
+    if wrong >= 0:
+        raise ManifestError(f"image id {ids[wrong]} is not 16 hexadecimal characters")
+    letters = np.frombuffer(pc.cast(ids, pa.binary()).cast(pa.binary(16)).buffers()[1] or b"", np.uint8)
+    letters = letters[16 * ids.offset : 16 * (ids.offset + len(ids))]
+    digits = np.where(letters > ord("9"), (letters & 7) + 9, letters - ord("0")).reshape(-1, 16)
+    return np.ascontiguousarray(digits[:, ::2] << 4 | digits[:, 1::2]).view(">i8")[:, 0].astype(np.int64)
+
+
+def whole(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """A column as one array."""
+    if isinstance(column, pa.Array):
+        return column
+    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays([pa.array([], column.type), *column.chunks])
+
+
+def by_image_id(table: pa.Table) -> pa.Table:
+    """The table in order of its image ids; one that is in order already, as manifests are, is not touched."""
+    ids = whole(table["image_id"])
+    return table if pc.all(pc.less_equal(ids[:-1], ids[1:])).as_py() is not False else table.sort_by("image_id")
+
+
 def as_image_id(number: int) -> str:
     """The image id that `as_number` made the number of."""
     return f"{number & 0xFFFFFFFFFFFFFFFF:016x}"
@@ -63,11 +90,11 @@ def write_images(folder: Path, table: pa.Table) -> None:
 
     Raises ManifestError if columns differ from IMAGES or an image id comes twice.
     """
-    table = _conform(table, IMAGES, folder / "images.parquet").sort_by("image_id")
-    ids = table["image_id"].to_pylist()
-    twice = next((a for a, b in itertools.pairwise(ids) if a == b), None)
-    if twice is not None:
-        raise ManifestError(f"{folder / 'images.parquet'}: image id {twice} comes twice; ids must be unique")
+    table = by_image_id(_conform(table, IMAGES, folder / "images.parquet"))
+    ids = whole(table["image_id"])
+    twice = pc.index(pc.equal(ids[1:], ids[:-1]), True).as_py()
+    if twice >= 0:
+        raise ManifestError(f"{folder / 'images.parquet'}: image id {ids[twice]} comes twice; ids must be unique")
     write_table(folder / "images.parquet", table)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from cairn.embedding import locations
-from cairn.manifest import as_number, read_images
+from cairn.manifest import as_numbers, by_image_id, read_images, whole
 from cairn.retrieval.neighbours import NONE
 from cairn.stage import CLEAN, RAW, SPLIT, StageError
 from cairn.training.loop import Photos
@@ -36,23 +37,30 @@ class Sides:
 
     def rows(self, *sides: str, landmarks: bool = True, distractors: bool = False) -> NDArray[np.int64]:
         """Row numbers of the landmark photos, the distractors, or both, on the named sides."""
-        wanted = np.isin(self.side, sides)
+        wanted = _on(self.side, sides)
         shown = self.landmark_ids != NONE
         return np.flatnonzero(wanted & ((shown & landmarks) | (~shown & distractors)))
 
 
+def _on(side: NDArray[np.str_], names: Sequence[str]) -> NDArray[np.bool_]:
+    """Which rows are on one of the named sides; unlike np.isin, without sorting millions of words."""
+    return np.logical_or.reduce([np.zeros(len(side), bool), *(side == name for name in names)])
+
+
 def read_sides() -> Sides:
     """Raises StageError if clean and split do not belong together."""
-    images, split = read_images(CLEAN), pq.read_table(SPLIT).sort_by("image_id")
+    images, split = read_images(CLEAN), by_image_id(pq.read_table(SPLIT))
     if not images["image_id"].equals(split["image_id"]):
         raise StageError(f"{SPLIT} and {CLEAN}/images.parquet name different photos; run `dvc repro split`")
     landmark_ids = pc.fill_null(images["landmark_id"], NONE).to_numpy().astype(np.int64)
-    return Sides(images, np.array(split["side"].to_pylist()), landmark_ids)
+    side = whole(split["side"]).dictionary_encode()
+    names = np.array(side.dictionary.to_pylist(), np.str_)
+    return Sides(images, names[side.indices.to_numpy()], landmark_ids)
 
 
 def image_numbers(images: pa.Table) -> NDArray[np.int64]:
     """The image ids as the numbers that FAISS stores, int64 [rows]."""
-    return np.fromiter((as_number(i) for i in images["image_id"].to_pylist()), np.int64, images.num_rows)
+    return as_numbers(images["image_id"])
 
 
 def trained_landmarks(sides: Sides) -> NDArray[np.int64]:
@@ -84,9 +92,17 @@ def training_photos(sides: Sides) -> tuple[Photos, Photos]:
 
 
 def embedding_locations(sides: Sides) -> list[Location]:
-    """Where to read each photo to embed it: queries from the raw shards, as a server gets them, the rest cleaned."""
+    """Where to read each photo to embed it: queries from the raw shards, as a server gets them, the rest cleaned.
+
+    Raises StageError if a query is not among the raw photos.
+    """
     raw = read_images(RAW)
-    raw = raw.filter(pc.is_in(raw["image_id"], value_set=sides.images["image_id"].combine_chunks()))
-    query = np.isin(sides.side, QUERIES)
-    pairs = zip(query, locations(RAW, raw), locations(CLEAN, sides.images), strict=True)
-    return [from_raw if is_query else cleaned for is_query, from_raw, cleaned in pairs]
+    query = _on(sides.side, QUERIES)
+    asked = pa.array(np.flatnonzero(query))
+    row = pc.index_in(sides.images["image_id"].take(asked), value_set=whole(raw["image_id"]))
+    if row.null_count:
+        raise StageError(f"{CLEAN}/images.parquet names photos that {RAW} does not; run `dvc repro clean`")
+    places = np.empty(len(query), object)
+    places[query] = locations(RAW, raw.take(row))
+    places[~query] = locations(CLEAN, sides.images.filter(pa.array(~query)))
+    return places.tolist()

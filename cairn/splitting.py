@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from cairn.manifest import by_image_id, whole
 from cairn.params import SplitParams
 
 SIDES = ("train", "validation", "index", "test")
@@ -153,13 +154,13 @@ def side_counts(images: pa.Table, suspects: pa.Table, table: pa.Table) -> dict[s
 
     Raises SplitError if `table` and `images` name different photos.
     """
-    images, table = images.sort_by("image_id"), table.sort_by("image_id")
+    images, table = by_image_id(images.select(["image_id", "landmark_id"])), by_image_id(table)
     if not images["image_id"].equals(table["image_id"]):
         raise SplitError("the manifest and its split name different photos; run `dvc repro split`")
     landmark = images["landmark_id"]
     held_out = pc.equal(table["seen"], False)
     sides = {name: landmark.filter(pc.equal(table["side"], name)) for name in (*SIDES, SUSPECT)}
-    doubted = table["side"].filter(pc.is_in(table["image_id"], value_set=_whole(suspects["image_id"])))
+    doubted = table["side"].filter(pc.is_in(table["image_id"], value_set=whole(suspects["image_id"])))
     return {
         "groups": _distinct(table["group"]),
         "largest_group": pc.max(pc.value_counts(table["group"]).field("counts")).as_py() or 0,
@@ -186,11 +187,11 @@ def _distinct(column: pa.ChunkedArray) -> int:
 
 
 def _photos(images: pa.Table, pairs: pa.Table) -> Photos:
-    images = images.select(["image_id", "landmark_id"]).sort_by("image_id").combine_chunks()
-    ids = _whole(images["image_id"].cast(pa.string()))
-    twice = pc.equal(ids[1:], ids[:-1])
-    if pc.any(twice).as_py():
-        raise SplitError(f"image id {ids[pc.index(twice, True).as_py()]} comes twice; ids must be unique")
+    images = by_image_id(images.select(["image_id", "landmark_id"])).combine_chunks()
+    ids = whole(images["image_id"].cast(pa.string()))
+    twice = pc.index(pc.equal(ids[1:], ids[:-1]), True).as_py()
+    if twice >= 0:
+        raise SplitError(f"image id {ids[twice]} comes twice; ids must be unique")
     distractor = pc.is_null(images["landmark_id"]).to_numpy()
     landmark = pc.fill_null(images["landmark_id"].cast(pa.int64()), 0).to_numpy()
     landmarks, codes = np.unique(landmark[~distractor], return_inverse=True)
@@ -198,10 +199,6 @@ def _photos(images: pa.Table, pairs: pa.Table) -> Photos:
     classes[~distractor] = codes
     a, b = (_rows(pairs, name, ids, "pairs") for name in ("image_a", "image_b"))
     return Photos(ids, landmarks, classes, _components(len(ids), a, b))
-
-
-def _whole(column: pa.ChunkedArray) -> pa.Array:
-    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
 
 
 def _rows(table: pa.Table, name: str, ids: pa.Array, what: str) -> Ints:

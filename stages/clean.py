@@ -1,8 +1,9 @@
 """clean: set aside what cannot or should not be used, each photo with one reason, and store the rest.
 
 Larger photos are resized once; smaller ones keep their bytes. Kept and dropped add up to what was fetched. Photos whose
-label is doubted (clean.label_noise) are kept and listed: split decides about them. Makes build/clean/ (shards, images,
-landmarks, dropped, pairs and suspects tables), a sheet of what was set aside, and one of the suspects.
+label is doubted (clean.label_noise) are kept and listed: split decides about them. What was decoded and resized is kept
+when the stage is killed. Makes build/clean/ (shards, images, landmarks, dropped, pairs and suspects tables), a sheet of
+what was set aside, and one of the suspects.
 """
 
 from __future__ import annotations
@@ -25,9 +26,7 @@ def tidy(job: Job) -> Report:
     use_threads(job.params)
     params = job.params.clean
     with written_aside(CLEAN) as folder:
-        cleaned = clean(
-            RAW, folder, job.keep / "resized", params, duplicate_embedder(RAW, params), scene_voter(RAW, params)
-        )
+        cleaned = clean(RAW, folder, job.keep, params, duplicate_embedder(RAW, params), scene_voter(RAW, params))
     dropped = pq.read_table(CLEAN / "dropped.parquet")
     images, suspects = read_images(RAW), pq.read_table(CLEAN / "suspects.parquet")
     draw_set_aside(RAW, images, dropped, params, SHEET)

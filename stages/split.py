@@ -15,7 +15,8 @@ from cairn.stage import CLEAN, SPLIT, Job, Report, run
 
 
 def divide(job: Job) -> Report:
-    images, suspects = read_images(CLEAN), pq.read_table(CLEAN / "suspects.parquet")
+    images = read_images(CLEAN).select(["image_id", "landmark_id"])
+    suspects = pq.read_table(CLEAN / "suspects.parquet")
     table = split(images, pq.read_table(CLEAN / "pairs.parquet"), suspects, job.params.split, job.params.seed)
     write_table(SPLIT, table)
     return Report({"images": images.num_rows, **side_counts(images, suspects, table)}, datasets={"split": SPLIT})

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+import numpy as np
+from numpy.typing import NDArray
 
-from cairn.cleaning.reasons import SMALL_CLASS, Dropped
+from cairn.cleaning.reasons import SMALL_CLASS, Dropped, dropped
+from cairn.retrieval.neighbours import NONE
 
 
-def drop_small_classes(image_ids: Iterable[str], labels: Mapping[str, int | None], least: int) -> Dropped:
-    """All photos of landmarks with fewer than `least` photos; distractors stay."""
-    kept = [(image_id, labels[image_id]) for image_id in image_ids]
-    sizes = Counter(label for _, label in kept)
-    return {
-        image_id: (SMALL_CLASS, f"landmark {label} has {sizes[label]} photos left")
-        for image_id, label in kept
-        if label is not None and sizes[label] < least
-    }
+def drop_small_classes(labels: NDArray[np.int64], rows: NDArray[np.int64], least: int) -> Dropped:
+    """All photos of landmarks with fewer than `least` photos among `rows`; distractors stay.
+
+    labels: int64 [photos], NONE for a distractor
+    rows: int64 [some]
+    """
+    shown = rows[labels[rows] != NONE]
+    _, held, sizes = np.unique(labels[shown], return_inverse=True, return_counts=True)
+    few = sizes[held] < least
+    said = zip(labels[shown[few]].tolist(), sizes[held][few].tolist(), strict=True)
+    return dropped(shown[few], SMALL_CLASS, [f"landmark {label} has {size} photos left" for label, size in said])

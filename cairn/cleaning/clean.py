@@ -1,10 +1,15 @@
-"""The whole of cleaning: every reason in turn, and the kept photos written into shards of their own."""
+"""The whole of cleaning: every reason in turn, and the kept photos written into shards of their own.
+
+A photo is known by its row of the raw manifest in order of image id. Everything is held column by column: at the size
+of Google Landmarks v2 a Python object a photo would take many times the memory.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from array import array
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,25 +19,28 @@ from numpy.typing import NDArray
 
 from cairn.cleaning.classes import drop_small_classes
 from cairn.cleaning.identical import drop_identical
-from cairn.cleaning.inspection import Look, inspect
-from cairn.cleaning.near import Pairs, drop_near, pairs_by_embedding, pairs_by_hash
+from cairn.cleaning.looks import Looks, looked_at
+from cairn.cleaning.near import NOTHING, Pairs, drop_near, pairs_by_embedding, pairs_by_hash
 from cairn.cleaning.reasons import REASONS, Dropped
 from cairn.cleaning.scenes import drop_indoor
 from cairn.cleaning.shapes import drop_by_shape
 from cairn.cleaning.suspects import SUSPECTS, suspects
 from cairn.files import write_table
-from cairn.manifest import IMAGES, read_images, read_landmarks, write_images, write_landmarks
+from cairn.manifest import by_image_id, read_images, read_landmarks, whole, write_images, write_landmarks
 from cairn.params import CleanParams
 from cairn.progress import progress
-from cairn.shards import ShardReader, write_shards
+from cairn.retrieval.neighbours import NONE
+from cairn.shards import Member, ShardReader, write_shards
 
 PAIRS = pa.schema(
     [("image_a", pa.string()), ("image_b", pa.string()), ("kind", pa.string()), ("measure", pa.float64())]
 )
 DROPPED = pa.schema([("image_id", pa.string()), ("reason", pa.string()), ("evidence", pa.string())])
+BATCH = 8192  # rows of the manifest that are Python objects at a time
 
 Embed = Callable[[pa.Table], NDArray[np.float32]]  # rows of the raw manifest -> unit vectors [rows, dimensions]
 Vote = Callable[[pa.Table], NDArray[np.int64]]  # rows of the raw manifest -> outdoor votes [rows]
+Rows = NDArray[np.int64]
 
 
 class CleaningError(RuntimeError):
@@ -53,24 +61,28 @@ class Cleaned:
 
 
 @dataclass(frozen=True)
-class Remaining:
-    """The photos not yet dropped: their looks, without pictures, and their rows of the raw manifest."""
+class Judged:
+    """What is decided about the photos of a manifest.
 
-    looks: list[Look]
-    images: pa.Table
+    kept: rows, int64 [kept], ascending
+    dropped: the others, ascending
+    grouped: pairs of rows that are near duplicates, by kind; of photos that were compared, dropped ones among them
+    compared: rows, int64 [compared], ascending: those that were left when near duplicates were looked for
+    vectors: of those, float32 [compared, dimensions]; of no dimensions without a network
+    """
 
-    def without(self, dropped: Dropped) -> Remaining:
-        """What is left when `dropped` is taken away."""
-        kept = [look.image_id not in dropped for look in self.looks]
-        return Remaining(
-            [look for look, k in zip(self.looks, kept, strict=True) if k], self.images.filter(pa.array(kept))
-        )
+    kept: Rows
+    dropped: Dropped
+    grouped: dict[str, Pairs]
+    compared: Rows
+    vectors: NDArray[np.float32]
 
 
-def clean(raw: Path, out: Path, stash: Path, params: CleanParams, embed: Embed | None, vote: Vote | None) -> Cleaned:
+def clean(raw: Path, out: Path, keep: Path, params: CleanParams, embed: Embed | None, vote: Vote | None) -> Cleaned:
     """Write `out`: cleaned shards, images.parquet, landmarks.parquet, dropped, pairs and suspects tables.
 
-    stash: a file for resized photos while they wait to be written
+    keep: a folder for what was seen of the photos, and for resized ones while they wait to be written; a later run with
+        the same photos and params goes on from what is there
     embed: finds near duplicates by cosine, and neighbours that doubt a label; none: hash alone finds near duplicates
     vote: counts outdoor scenes; none: no photo is dropped as indoor
 
@@ -82,124 +94,153 @@ def clean(raw: Path, out: Path, stash: Path, params: CleanParams, embed: Embed |
             f"clean.label_noise.method is {params.label_noise.method}, which needs a pretrained network: name one with "
             "clean.near_duplicates.backbone and .weights (they follow train.*), or set clean.label_noise.method to off"
         )
-    images = read_images(raw).sort_by("image_id")
-    looks, stashed = looked_at(raw, images, stash, params)
-    labels: dict[str, int | None] = dict(
-        zip(images["image_id"].to_pylist(), images["landmark_id"].to_pylist(), strict=True)
-    )
-    dropped: Dropped = {}
-    left = Remaining(looks, images)
+    images = by_image_id(read_images(raw))
+    looks = looked_at(raw, images, keep, params)
+    found = judge(images, looks, params, embed, vote)
+    write_kept(raw, out, images, found.kept, looks, params.shard_mb)
+    return write_findings(raw, out, images, found, params)
 
-    def drop(more: Dropped) -> Remaining:
-        dropped.update(more)
-        return left.without(more)
 
-    left = drop(drop_by_shape(left.looks, params))
+def judge(images: pa.Table, looks: Looks, params: CleanParams, embed: Embed | None, vote: Vote | None) -> Judged:
+    """Which photos are dropped, each for the first reason there is, and which are near duplicates.
+
+    images: the raw manifest in order of image id
+
+    Raises CleaningError if kept and dropped photos are not together all.
+    """
+    ids, labels = whole(images["image_id"]), labels_of(images)
+    dropped: list[Dropped] = []
+    left = np.arange(images.num_rows)
+
+    def drop(more: Dropped) -> Rows:
+        dropped.append(more)
+        return np.setdiff1d(left, more["row"].to_numpy(), assume_unique=True)
+
+    left = drop(drop_by_shape(looks, params))
     if vote is not None:
-        left = drop(drop_indoor(left.looks, vote(left.images), params.scenes))
-    left = drop(drop_identical(left.looks, labels))
+        left = drop(drop_indoor(left, vote(images.take(pa.array(left))), params.scenes))
+    left = drop(drop_identical(looks.pixels, labels, left, ids))
     near = params.near_duplicates
-    by_hash = pairs_by_hash(left.looks, max(near.group_bits, near.drop_bits))
-    compared = left.looks
-    vectors = embed(left.images) if embed is not None else np.zeros((len(compared), 0), np.float32)
-    by_embedding = Pairs(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
+    compared = left
+    by_hash, by_embedding = pairs_by_hash(looks, compared, max(near.group_bits, near.drop_bits)), NOTHING
+    vectors = np.zeros((len(compared), 0), np.float32)
     if embed is not None:
-        by_embedding = pairs_by_embedding(vectors, min(near.group_cosine, near.drop_cosine))
-    left = drop(drop_near(left.looks, labels, by_hash, by_embedding, near))
-    left = drop(drop_small_classes([look.image_id for look in left.looks], labels, params.min_class_size))
-    if left.images.num_rows + len(dropped) != images.num_rows:
-        raise CleaningError(f"{left.images.num_rows} kept and {len(dropped)} dropped of {images.num_rows} photos")
-    write_kept(raw, out, left.images, stash, stashed, params.shard_mb)
-    write_dropped(out, dropped)
+        vectors = embed(images.take(pa.array(compared)))
+        found = pairs_by_embedding(vectors, min(near.group_cosine, near.drop_cosine))
+        by_embedding = Pairs(compared[found.a], compared[found.b], found.measure)
+    left = drop(drop_near(looks, labels, ids, by_hash, by_embedding, near))
+    left = drop(drop_small_classes(labels, left, params.min_class_size))
+    every = pa.concat_tables(dropped).sort_by("row")
+    if len(left) + every.num_rows != images.num_rows:
+        raise CleaningError(f"{len(left)} kept and {every.num_rows} dropped of {images.num_rows} photos")
     grouped = {
         "hash": by_hash.where(by_hash.measure <= near.group_bits),
         "embedding": by_embedding.where(by_embedding.measure >= near.group_cosine),
     }
-    counted = write_pairs(out, grouped, compared, dropped)
+    return Judged(left, every, grouped, compared, vectors)
+
+
+def labels_of(images: pa.Table) -> NDArray[np.int64]:
+    """The landmark ids, int64 [rows], NONE for a distractor."""
+    return np.asarray(pc.fill_null(images["landmark_id"], NONE).to_numpy(), np.int64)
+
+
+def write_findings(raw: Path, out: Path, images: pa.Table, found: Judged, params: CleanParams) -> Cleaned:
+    """The landmarks, dropped, pairs and suspects tables."""
+    kept = images.take(pa.array(found.kept)) if params.label_noise.method != "off" else None
+    write_shown_landmarks(raw, out, images["landmark_id"], found.kept)
+    write_dropped(out, images["image_id"], found.dropped)
+    stays = np.zeros(images.num_rows, bool)
+    stays[found.kept] = True
+    among = {kind: pairs.where(stays[pairs.a] & stays[pairs.b]) for kind, pairs in found.grouped.items()}
+    write_pairs(out, images["image_id"], among)
     doubted = SUSPECTS.empty_table()
-    if params.label_noise.method != "off":
-        kept = np.array([look.image_id not in dropped for look in compared])
-        doubted = suspects(raw, left.images, vectors[kept], _among(grouped.values(), kept), params)
+    if kept is not None:
+        rows = np.concatenate([np.stack([pairs.a, pairs.b], axis=1) for pairs in among.values()])
+        vectors = found.vectors[np.isin(found.compared, found.kept)]
+        doubted = suspects(raw, kept, vectors, np.searchsorted(found.kept, rows), params)
     write_table(out / "suspects.parquet", doubted)
-    reasons = {reason: sum(1 for r, _ in dropped.values() if r == reason) for reason in REASONS}
-    return Cleaned(left.images.num_rows, len(dropped), reasons, counted, _by_kind(doubted, labels))
+    reasons = dict.fromkeys(REASONS, 0)
+    counts = found.dropped["reason"].value_counts().to_pylist()
+    reasons |= {count["values"]: count["counts"] for count in counts}
+    pairs = {kind: len(some.a) for kind, some in among.items()}
+    return Cleaned(len(found.kept), found.dropped.num_rows, reasons, pairs, _by_kind(doubted, images))
 
 
-def _among(grouped: Iterable[Pairs], kept: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """The pairs of kept photos, as rows of what is kept, int64 [pairs, 2]."""
-    rows = np.concatenate([np.stack([pairs.a, pairs.b], axis=1) for pairs in grouped])
-    number = np.cumsum(kept) - 1
-    among: NDArray[np.int64] = number[rows[kept[rows].all(axis=1)]]
-    return among
-
-
-def _by_kind(doubted: pa.Table, labels: Mapping[str, int | None]) -> dict[str, int]:
-    distractors = sum(labels[image_id] is None for image_id in doubted["image_id"].to_pylist())
+def _by_kind(doubted: pa.Table, images: pa.Table) -> dict[str, int]:
+    rows = pc.index_in(doubted["image_id"], value_set=whole(images["image_id"]))
+    distractors = images["landmark_id"].take(rows).null_count
     return {"landmark_photos": doubted.num_rows - distractors, "distractors": distractors}
 
 
-def looked_at(
-    raw: Path, images: pa.Table, stash: Path, params: CleanParams
-) -> tuple[list[Look], dict[str, tuple[int, int]]]:
-    """A look at every photo; resized ones are appended to `stash`, and their offset and size there given by id."""
-    looks, stashed = [], {}
-    with stash.open("wb") as file:
-        for look in inspect(raw, images, params):
-            if look.encoded is not None:
-                stashed[look.image_id] = (file.tell(), len(look.encoded))
-                file.write(look.encoded)
-            looks.append(replace(look, encoded=None))
-    return looks, stashed
-
-
-def write_kept(
-    raw: Path, out: Path, kept: pa.Table, stash: Path, stashed: dict[str, tuple[int, int]], shard_mb: float
-) -> None:
+def write_kept(raw: Path, out: Path, images: pa.Table, kept: Rows, looks: Looks, shard_mb: float) -> None:
     """The cleaned shards and manifest. A photo that was not resized keeps its original bytes."""
-    rows = kept.select(["image_id", "shard", "offset", "size"]).to_pylist()
+    images = images.take(pa.array(kept))
     with ExitStack() as stack:
         reader = stack.enter_context(ShardReader(raw))
-        resized = stack.enter_context(ShardReader(stash.parent))
+        resized = stack.enter_context(ShardReader(looks.resized.parent))
 
         def contents() -> Iterator[tuple[str, bytes]]:
-            for row in progress(rows, "write kept photos"):
-                image_id = row["image_id"]
-                if image_id in stashed:
-                    yield image_id, resized.read(stash.name, *stashed[image_id])
+            for image_id, shard, offset, size, at, length in places(images, looks, kept):
+                if length:
+                    yield image_id, resized.read(looks.resized.name, at, length)
                 else:
-                    yield image_id, reader.read(row["shard"], row["offset"], row["size"])
+                    yield image_id, reader.read(shard, offset, size)
 
-        members = list(write_shards(contents(), out, int(shard_mb * 1e6)))
-    placed = kept.drop_columns(["shard", "offset", "size"])
-    for name in ("shard", "offset", "size"):
-        values = [getattr(member, name) for member in members]
-        placed = placed.append_column(name, pa.array(values, IMAGES.field(name).type))
-    write_images(out, placed)
+        members = write_shards(progress(contents(), "write kept photos", len(kept)), out, int(shard_mb * 1e6))
+        write_images(out, placed(images, members))
+
+
+def places(images: pa.Table, looks: Looks, rows: Rows) -> Iterator[tuple[str, str, int, int, int, int]]:
+    """Image id, shard, offset and size of each of `images` (`rows` of `looks`), offset and size of it resized."""
+    columns = [images[name] for name in ("image_id", "shard", "offset", "size")]
+    for start in range(0, len(rows), BATCH):
+        some = rows[start : start + BATCH]
+        batch = (column[start : start + BATCH].to_pylist() for column in columns)
+        yield from zip(*batch, looks.offsets[some].tolist(), looks.sizes[some].tolist(), strict=True)
+
+
+def placed(images: pa.Table, members: Iterable[Member]) -> pa.Table:
+    """The rows of a manifest with the places of their photos in new shards."""
+    shards: list[str] = []
+    number, offset, size = array("i"), array("q"), array("q")
+    for member in members:
+        if not shards or shards[-1] != member.shard:
+            shards.append(member.shard)
+        number.append(len(shards) - 1)
+        offset.append(member.offset)
+        size.append(member.size)
+    names = pa.array(shards, pa.string()).take(pa.array(np.frombuffer(number, np.int32)))
+    for name, column in (("shard", names), ("offset", np.frombuffer(offset)), ("size", np.frombuffer(size))):
+        values = column if isinstance(column, pa.Array) else pa.array(column.view(np.int64))
+        images = images.set_column(images.column_names.index(name), name, values)
+    return images
+
+
+def write_shown_landmarks(raw: Path, out: Path, landmark_ids: pa.ChunkedArray, kept: Rows) -> None:
+    """landmarks.parquet: those that kept photos show."""
     landmarks = read_landmarks(raw)
-    shown = pc.is_in(landmarks["landmark_id"], value_set=pc.unique(kept["landmark_id"].combine_chunks()))
-    write_landmarks(out, landmarks.filter(shown))
+    shown = pc.unique(whole(landmark_ids).take(pa.array(kept)))
+    write_landmarks(out, landmarks.filter(pc.is_in(landmarks["landmark_id"], value_set=shown)))
 
 
-def write_dropped(out: Path, dropped: Dropped) -> None:
+def write_dropped(out: Path, image_ids: pa.ChunkedArray, dropped: Dropped) -> None:
     """dropped.parquet: image id, reason, evidence, by image id."""
-    rows = [{"image_id": i, "reason": reason, "evidence": said} for i, (reason, said) in sorted(dropped.items())]
-    write_table(out / "dropped.parquet", pa.Table.from_pylist(rows, schema=DROPPED))
+    columns = [image_ids.take(dropped["row"]), dropped["reason"], dropped["evidence"]]
+    write_table(out / "dropped.parquet", pa.table(columns, schema=DROPPED).combine_chunks())
 
 
-def write_pairs(out: Path, grouped: dict[str, Pairs], looks: list[Look], dropped: Dropped) -> dict[str, int]:
-    """pairs.parquet: kept photos that must not be divided; how many of each kind.
+def write_pairs(out: Path, image_ids: pa.ChunkedArray, among: dict[str, Pairs]) -> None:
+    """pairs.parquet: kept photos that must not be divided.
 
     Two photos that were near a dropped third are not a pair for that alone.
     """
-    rows = []
-    for kind, pairs in grouped.items():
-        for a, b, measure in _named(pairs, looks):
-            if a not in dropped and b not in dropped:
-                rows.append({"image_a": a, "image_b": b, "kind": kind, "measure": measure})
-    write_table(out / "pairs.parquet", pa.Table.from_pylist(rows, schema=PAIRS))
-    return {kind: sum(row["kind"] == kind for row in rows) for kind in grouped}
-
-
-def _named(pairs: Pairs, looks: list[Look]) -> Iterable[tuple[str, str, float]]:
-    for a, b, measure in zip(pairs.a.tolist(), pairs.b.tolist(), pairs.measure.tolist(), strict=True):
-        yield looks[a].image_id, looks[b].image_id, measure
+    ids = whole(image_ids)
+    tables = [
+        pa.table(
+            [ids.take(pa.array(pairs.a)), ids.take(pa.array(pairs.b)), pa.repeat(kind, len(pairs.a)), pairs.measure],
+            schema=PAIRS,
+        )
+        for kind, pairs in among.items()
+    ]
+    write_table(out / "pairs.parquet", pa.concat_tables(tables).combine_chunks())

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import faiss
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
-from cairn.cleaning.inspection import Look, thumbnails
-from cairn.cleaning.reasons import NEAR_DUPLICATE, Dropped
+from cairn.cleaning.hamming import close_pairs
+from cairn.cleaning.looks import Looks
+from cairn.cleaning.reasons import NEAR_DUPLICATE, Dropped, dropped
 from cairn.params import NearDuplicateParams
 
-BANDS, BAND_BITS = 4, 16
 LEAST_CORRELATION = 0.8  # of two thumbnails whose hashes are close: hashes of unlike photos do collide
 BLOCK = 4096
 
@@ -33,22 +32,46 @@ class Pairs:
         return Pairs(self.a[chosen], self.b[chosen], self.measure[chosen])
 
 
-def pairs_by_hash(looks: list[Look], bits: int) -> Pairs:
-    """Pairs whose 64-bit perceptual hashes differ in at most `bits` bits and whose thumbnails correlate.
+NOTHING = Pairs(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
 
-    Exact multi-index search (Norouzi et al. 2012, arXiv:1307.2982): of four bands of 16 bits, at least one differs in
-    at most a quarter of the bits.
+
+def pairs_by_hash(looks: Looks, rows: NDArray[np.int64], bits: int) -> Pairs:
+    """Pairs of `rows`, ascending, whose 64-bit perceptual hashes differ in at most `bits` bits and whose thumbnails
+    correlate. Every such pair is found (`hamming.close_pairs`).
     """
-    if bits < 0 or len(looks) < 2:
-        return Pairs(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
-    codes = np.array([look.perceptual_hash for look in looks], dtype=">u8").view(np.uint8).reshape(-1, 8)
-    index = faiss.IndexBinaryMultiHash(64, BANDS, BAND_BITS)
-    index.nflip = bits // BANDS
-    index.add(codes)
-    found = [_pairs_of(index, codes, start, bits + 1) for start in range(0, len(codes), BLOCK)]
-    pairs = _joined(found)
-    small = thumbnails(looks)
-    return pairs.where((small[pairs.a] * small[pairs.b]).sum(axis=1) >= LEAST_CORRELATION)
+    if bits < 0:
+        return NOTHING
+    rows = rows[~_flat(looks.thumbnails, rows)]  # nothing correlates with those, and their hashes are all alike
+    found = close_pairs(looks.hashes[rows], bits, lambda a, b: alike(looks.thumbnails, rows[a], rows[b]))
+    return Pairs(rows[found.a], rows[found.b], found.bits.astype(np.float64))
+
+
+def _flat(thumbnails: NDArray[np.uint8], rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Of which rows the thumbnail has one grey only, bool [rows]."""
+    flat = [np.ptp(thumbnails[rows[start : start + BLOCK]], axis=1) == 0 for start in range(0, len(rows), BLOCK)]
+    return np.concatenate([*flat, np.empty(0, bool)])
+
+
+def alike(thumbnails: NDArray[np.uint8], a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether the thumbnails of two rows correlate by LEAST_CORRELATION, bool [pairs]."""
+    said = np.zeros(len(a), bool)
+    for start in range(0, len(a), BLOCK):
+        some = slice(start, start + BLOCK)
+        # Most pairs are far from it: only those that come near are reckoned to the last digit.
+        x, y = (thumbnails[side[some]].astype(np.float32) for side in (a, b))
+        x, y = x - x.mean(axis=1, keepdims=True), y - y.mean(axis=1, keepdims=True)
+        lengths = np.einsum("ij,ij->i", x, x) * np.einsum("ij,ij->i", y, y)
+        near = np.einsum("ij,ij->i", x, y) > (LEAST_CORRELATION - 0.001) * np.sqrt(lengths)
+        near = start + np.flatnonzero(near)
+        said[near] = (unit(thumbnails[a[near]]) * unit(thumbnails[b[near]])).sum(axis=1) >= LEAST_CORRELATION
+    return said
+
+
+def unit(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Thumbnails [photos, pixels] with mean 0 and length 1, float32; all zero for one of one grey."""
+    centred = pixels - pixels.mean(axis=1, keepdims=True)
+    lengths = np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-6)
+    return np.asarray(centred / lengths, np.float32)
 
 
 def pairs_by_embedding(vectors: NDArray[np.float32], cosine: float) -> Pairs:
@@ -74,8 +97,9 @@ def _joined(parts: list[Pairs]) -> Pairs:
 
 
 def drop_near(
-    looks: list[Look],
-    labels: Mapping[str, int | None],
+    looks: Looks,
+    labels: NDArray[np.int64],
+    image_ids: pa.Array,
     by_hash: Pairs,
     by_embedding: Pairs,
     params: NearDuplicateParams,
@@ -84,21 +108,29 @@ def drop_near(
 
     Larger photos are kept first, then those of smaller image ids; each dropped one names the kept one it is near.
     """
-    close: dict[int, dict[int, str]] = defaultdict(dict)
-    for pairs, said in (
-        (by_hash.where(by_hash.measure <= params.drop_bits), "hash differs in {:.0f} bits from {}"),
-        (by_embedding.where(by_embedding.measure >= params.drop_cosine), "cosine {:.4f} to {}"),
-    ):
-        for a, b, measure in zip(pairs.a.tolist(), pairs.b.tolist(), pairs.measure.tolist(), strict=True):
-            if labels[looks[a].image_id] == labels[looks[b].image_id]:
-                close[a].setdefault(b, said.format(measure, looks[b].image_id))
-                close[b].setdefault(a, said.format(measure, looks[a].image_id))
+    hashed = by_hash.where(by_hash.measure <= params.drop_bits)
+    embedded = by_embedding.where(by_embedding.measure >= params.drop_cosine)
+    a, b, measure = (np.concatenate([getattr(p, name) for p in (hashed, embedded)]) for name in ("a", "b", "measure"))
+    same = np.flatnonzero(labels[a] == labels[b])
+    row, other, pair = np.append(a[same], b[same]), np.append(b[same], a[same]), np.append(same, same)
+    order = np.lexsort((pair, other, row))  # what the hash says goes first
+    row, other, pair = row[order], other[order].tolist(), pair[order].tolist()
+    rows, starts = np.unique(row, return_index=True)
+    ends = np.append(starts[1:], len(row))
+    area = looks.widths[rows].astype(np.int64) * looks.heights[rows]
     kept: set[int] = set()
-    dropped: Dropped = {}
-    for row in sorted(close, key=lambda r: (-looks[r].width * looks[r].height, looks[r].image_id)):
-        near = sorted(kept.intersection(close[row]))
-        if near:
-            dropped[looks[row].image_id] = (NEAR_DUPLICATE, close[row][near[0]])
+    found: list[tuple[int, int, int]] = []
+    for at in np.lexsort((rows, -area)).tolist():
+        near = next((place for place in range(starts[at], ends[at]) if other[place] in kept), None)
+        if near is None:
+            kept.add(int(rows[at]))
         else:
-            kept.add(row)
-    return dropped
+            found.append((int(rows[at]), other[near], pair[near]))
+    names = image_ids.take(pa.array([keeps for _, keeps, _ in found], pa.int64())).to_pylist()
+    words = [
+        f"hash differs in {measure[at]:.0f} bits from {name}"
+        if at < len(hashed.a)
+        else f"cosine {measure[at]:.4f} to {name}"
+        for (_, _, at), name in zip(found, names, strict=True)
+    ]
+    return dropped([set_aside for set_aside, _, _ in found], NEAR_DUPLICATE, words)

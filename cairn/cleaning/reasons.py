@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
+from numpy.typing import ArrayLike
+
 UNDECODABLE = "undecodable"
 TOO_SMALL = "too small"
 TOO_EXTREME = "too extreme a shape"
@@ -22,4 +25,10 @@ REASONS = (
     SMALL_CLASS,
 )
 
-Dropped = dict[str, tuple[str, str]]  # image id -> reason, evidence
+Dropped = pa.Table  # row int64 (of the manifest, in order of image id), reason string, evidence string
+
+
+def dropped(rows: ArrayLike, reason: str, evidence: pa.Array | list[str]) -> Dropped:
+    """The photos of `rows`, int64 [dropped], set aside for one reason; evidence: string [dropped]."""
+    rows, said = pa.array(rows, pa.int64()), pa.array(evidence, pa.string())
+    return pa.table({"row": rows, "reason": pa.repeat(reason, len(rows)), "evidence": said})

@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cairn.cleaning.inspection import Look
-from cairn.cleaning.reasons import INDOOR, Dropped
+from cairn.cleaning.reasons import INDOOR, Dropped, dropped
 from cairn.params import SceneParams
 
 
@@ -46,10 +45,8 @@ def outdoor_votes(scores: NDArray[np.float32], outdoor: NDArray[np.bool_], top: 
     return votes
 
 
-def drop_indoor(looks: list[Look], votes: NDArray[np.int64], params: SceneParams) -> Dropped:
-    """The photos with fewer than params.min_votes outdoor votes."""
-    return {
-        look.image_id: (INDOOR, f"{count} of {params.top} likeliest scenes are outdoors")
-        for look, count in zip(looks, votes.tolist(), strict=True)
-        if count < params.min_votes
-    }
+def drop_indoor(rows: NDArray[np.int64], votes: NDArray[np.int64], params: SceneParams) -> Dropped:
+    """Those of `rows` with fewer than params.min_votes outdoor votes; both int64 [some]."""
+    few = votes < params.min_votes
+    said = [f"{count} of {params.top} likeliest scenes are outdoors" for count in votes[few].tolist()]
+    return dropped(rows[few], INDOOR, said)

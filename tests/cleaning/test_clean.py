@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,9 @@ import pytest
 from cleaning.made_photos import encoded, scene
 from PIL import Image
 
+from cairn.cleaning import looks
 from cairn.cleaning.clean import Cleaned, clean
+from cairn.cleaning.inspection import Look, inspect
 from cairn.manifest import image_id_of, read_images, read_landmarks, write_images, write_landmarks
 from cairn.params import CleanParams, load_params
 from cairn.photos import decode
@@ -131,6 +135,49 @@ def test_small_photos_keep_their_bytes_and_large_ones_are_resized_once(tmp_path:
     assert stored.size == (85, 64)
     wanted = np.asarray(scene(81, 400, 300).resize((85, 64), Image.Resampling.LANCZOS), dtype=float)
     assert np.abs(np.asarray(stored, dtype=float) - wanted).mean() < 3
+
+
+@pytest.mark.parametrize("seen", range(0, 12, 2))
+def test_a_killed_run_goes_on_and_makes_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seen: int
+) -> None:
+    monkeypatch.setattr(looks, "PART", 3)
+    photos = {**GOOD, **{f"1/big{n}.png": (1, encoded(scene(90 + n, 300, 200))) for n in range(4)}, "2/no": (2, b"no")}
+    for name in ("once", "twice"):
+        (tmp_path / name).mkdir()
+    cleaned(tmp_path / "once", photos, settings())
+
+    def killed(raw: Path, images: pa.Table, params: CleanParams) -> Iterator[Look]:
+        yield from islice(inspect(raw, images, params), seen)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(looks, "inspect", killed)
+        cleaned(tmp_path / "twice", photos, settings())
+    keep, raw, out = (tmp_path / "twice" / name for name in ("stash", "raw", "out"))
+    with (keep / "resized").open("ab") as file:
+        file.write(b"half a photo")
+
+    asked: list[int] = []
+
+    def counted(raw: Path, images: pa.Table, params: CleanParams) -> Iterator[Look]:
+        asked.append(images.num_rows)
+        yield from inspect(raw, images, params)
+
+    monkeypatch.setattr(looks, "inspect", counted)
+    clean(raw, out, keep, settings(), None, None)
+    assert asked == [len(photos) - seen // 3 * 3]
+    for file in sorted((tmp_path / "once" / "out").iterdir()):
+        assert (out / file.name).read_bytes() == file.read_bytes()
+
+
+def test_looks_without_their_resized_photos_are_made_again(tmp_path: Path) -> None:
+    photos = {**GOOD, "1/big.png": (1, encoded(scene(90, 300, 200)))}
+    cleaned(tmp_path, photos, settings())
+    kept = (tmp_path / "out" / "shard_00000.tar").read_bytes()
+    (tmp_path / "stash" / "resized").unlink()
+    clean(tmp_path / "raw", tmp_path / "again", tmp_path / "stash", settings(), None, None)
+    assert (tmp_path / "again" / "shard_00000.tar").read_bytes() == kept
 
 
 @pytest.mark.parametrize("workers", [2])
