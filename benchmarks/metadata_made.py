@@ -44,8 +44,9 @@ def make(folder: Path, images: int) -> None:
 def _labels(images: int, rng: np.random.Generator) -> NDArray[np.int64]:
     landmarks = max(2, images * GLDV2_LANDMARKS // GLDV2_IMAGES)
     sizes = np.maximum(1, np.exp(rng.normal(LOG_MEAN, LOG_DEVIATION, landmarks)).round().astype(int))
-    labels = rng.permutation(np.repeat(np.arange(landmarks), sizes))
-    return np.append(labels, rng.choice(labels, max(0, images - len(labels))))[:images].astype(np.int64)
+    more = rng.permutation(np.repeat(np.arange(landmarks), sizes - 1))
+    labels = np.append(np.arange(landmarks), more)  # each has one, whatever is cut off
+    return rng.permutation(np.append(labels, rng.choice(labels, max(0, images - len(labels))))[:images])
 
 
 def _sources(labels: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:

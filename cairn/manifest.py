@@ -61,8 +61,8 @@ def as_numbers(image_ids: pa.Array | pa.ChunkedArray) -> NDArray[np.int64]:
     wrong = pc.index(pc.match_substring_regex(ids, r"\A[0-9a-fA-F]{16}\z"), False).as_py()
     if wrong >= 0:
         raise ManifestError(f"image id {ids[wrong]} is not 16 hexadecimal characters")
-    letters = np.frombuffer(pc.cast(ids, pa.binary()).cast(pa.binary(16)).buffers()[1] or b"", np.uint8)
-    letters = letters[16 * ids.offset : 16 * (ids.offset + len(ids))]
+    fixed = ids.cast(pa.binary()).cast(pa.binary(16))
+    letters = np.frombuffer(fixed.buffers()[1] or b"", np.uint8)[16 * fixed.offset : 16 * (fixed.offset + len(ids))]
     digits = np.where(letters > ord("9"), (letters & 7) + 9, letters - ord("0")).reshape(-1, 16)
     return np.ascontiguousarray(digits[:, ::2] << 4 | digits[:, 1::2]).view(">i8")[:, 0].astype(np.int64)
 

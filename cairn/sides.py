@@ -44,7 +44,10 @@ class Sides:
 
 def _on(side: NDArray[np.str_], names: Sequence[str]) -> NDArray[np.bool_]:
     """Which rows are on one of the named sides; unlike np.isin, without sorting millions of words."""
-    return np.logical_or.reduce([np.zeros(len(side), bool), *(side == name for name in names)])
+    on = np.zeros(len(side), bool)
+    for name in names:
+        on |= side == name
+    return on
 
 
 def read_sides() -> Sides:

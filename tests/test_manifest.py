@@ -6,10 +6,19 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cairn.manifest import IMAGES, ManifestError, as_image_id, as_number, image_id_of, read_images, write_images
+from cairn.manifest import (
+    IMAGES,
+    ManifestError,
+    as_image_id,
+    as_number,
+    as_numbers,
+    image_id_of,
+    read_images,
+    write_images,
+)
 
 
 def row(image_id: str, landmark_id: int | None = 1) -> dict[str, object]:
@@ -30,6 +39,22 @@ def test_an_image_id_survives_as_a_number(value: int) -> None:
     image_id = f"{value:016x}"
     assert as_image_id(as_number(image_id)) == image_id
     assert -(2**63) <= as_number(image_id) < 2**63
+
+
+@given(st.lists(st.integers(0, 2**64 - 1)), st.booleans(), st.integers(0, 3))
+@settings(deadline=None)
+def test_many_ids_are_the_numbers_that_each_is(values: list[int], upper: bool, start: int) -> None:
+    ids = [f"{value:016X}" if upper else f"{value:016x}" for value in values]
+    numbers = [as_number(image_id) for image_id in ids]
+    assert as_numbers(pa.array(ids, pa.string())[start:]).tolist() == numbers[start:]
+    chunks = pa.chunked_array([ids[:2], ids[2:]], pa.string())
+    assert as_numbers(chunks).tolist() == numbers
+
+
+@pytest.mark.parametrize("wrong", ["", "0" * 15, "0" * 17, "0" * 15 + "g", "0" * 15 + ":", "0" * 15 + "\n"])
+def test_what_is_no_id_has_no_number(wrong: str) -> None:
+    with pytest.raises(ManifestError, match="not 16 hexadecimal"):
+        as_numbers(pa.array(["0" * 16, wrong]))
 
 
 def test_known_ids() -> None:

@@ -47,27 +47,23 @@ def close_pairs(codes: Codes, bits: int, wanted: Callable[[Rows, Rows], NDArray[
     masks = covering_masks(single, bits)
     find = partial(_found, single, masks, bits)
 
-    def pairs(table: int) -> list[Close]:
+    def pairs(table: int) -> list[tuple[Rows, Rows]]:
         return [kept(*some) for found in find(table) for some in _expanded(order, first, copies, *found)]
 
-    def kept(a: Rows, b: Rows) -> Close:
+    def kept(a: Rows, b: Rows) -> tuple[Rows, Rows]:
         a, b = np.minimum(a, b), np.maximum(a, b)
         chosen = wanted(a, b)
-        return Close(a[chosen], b[chosen], np.bitwise_count(codes[a[chosen]] ^ codes[b[chosen]]))
+        return a[chosen], b[chosen]
 
     repeated = np.flatnonzero(copies > 1)
     close = [kept(*some) for some in _expanded(order, first, copies, repeated, repeated)]
     with ThreadPool(os.cpu_count()) as pool:
         for some in pool.imap_unordered(pairs, range(len(masks))):
             close += some
-    a, b, differing = (np.concatenate([*column, np.empty(0, kind)]) for column, kind in _columns(close))
+    a, b = (np.concatenate([np.empty(0, np.int64), *(each[at] for each in close)]) for at in (0, 1))
     inorder = np.lexsort((b, a))
-    return Close(a[inorder], b[inorder], differing[inorder])
-
-
-def _columns(close: list[Close]) -> Iterator[tuple[list[NDArray[np.generic]], type[np.generic]]]:
-    for at, kind in enumerate((np.int64, np.int64, np.uint8)):
-        yield [each[at] for each in close], kind
+    a, b = a[inorder], b[inorder]
+    return Close(a, b, np.bitwise_count(codes[a] ^ codes[b]))
 
 
 def covering_masks(codes: Codes, bits: int) -> Codes:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
+import numpy as np
 import pyarrow as pa
-from numpy.typing import ArrayLike
+from numpy.typing import NDArray
 
 UNDECODABLE = "undecodable"
 TOO_SMALL = "too small"
@@ -25,10 +28,10 @@ REASONS = (
     SMALL_CLASS,
 )
 
-Dropped = pa.Table  # row int64 (of the manifest, in order of image id), reason string, evidence string
+Dropped: TypeAlias = pa.Table  # row int64 (of the manifest, in order of image id), reason string, evidence string
 
 
-def dropped(rows: ArrayLike, reason: str, evidence: pa.Array | list[str]) -> Dropped:
+def dropped(rows: NDArray[np.int64] | list[int], reason: str, evidence: pa.Array | list[str]) -> Dropped:
     """The photos of `rows`, int64 [dropped], set aside for one reason; evidence: string [dropped]."""
-    rows, said = pa.array(rows, pa.int64()), pa.array(evidence, pa.string())
-    return pa.table({"row": rows, "reason": pa.repeat(reason, len(rows)), "evidence": said})
+    columns = {"row": pa.array(rows, pa.int64()), "reason": pa.repeat(reason, len(rows))}
+    return pa.table(columns | {"evidence": pa.array(evidence, pa.string())})
