@@ -41,7 +41,7 @@ def launch(script: str, arguments: list[str], processes: int) -> NoReturn:
     """Become torchrun, with a script in so many processes on this machine. A killed one has all start again."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     command += [f"--max-restarts={RESTARTS}", script, *arguments]
-    # One thread each is what torchrun would set too, but with a warning; torch.set_num_threads gives the params' number.
+    # One thread each is what torchrun would set, with a warning; torch.set_num_threads gives the params' number.
     os.execve(sys.executable, command, {"OMP_NUM_THREADS": "1", **os.environ})
 
 

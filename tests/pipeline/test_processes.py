@@ -20,7 +20,7 @@ from pipeline.test_whole import ROOT, TINY, clone, environment, repro
 
 from cairn.composing import compose
 
-DRAWS = [*TINY, "train.scratch.epochs=4", "clean.shard_mb=0.03", "threads=1"]
+DRAWS = [*TINY, "train.scratch.epochs=12", "clean.shard_mb=0.03", "threads=1"]
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,10 @@ def test_a_killed_process_of_the_stage_changes_nothing(made: Path, tmp_path: Pat
     victim = rank_of(folder, 1)
     assert victim is not None
     os.kill(victim, signal.SIGKILL)
-    assert "SIGKILL" in ended_well(process)
+    while rank_of(folder, 1) in {None, victim}:  # torchrun starts another
+        assert process.poll() is None
+        time.sleep(0.02)
+    ended_well(process)
     assert files_of(folder / "build" / "model") == files_of(made / "build" / "model")
 
 
