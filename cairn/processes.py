@@ -16,7 +16,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
-    from torch.distributed import Store
+    from torch.distributed.distributed_c10d import Store
 
 RESTARTS = 3  # of all processes after one was killed, where a stage starts them itself
 PATIENCE = timedelta(days=7)  # a process may wait so long for the slowest one
@@ -53,12 +53,14 @@ def joined() -> Iterator[None]:
         return
     import torch
     from torch import distributed
+    from torch.distributed.distributed_c10d import PrefixStore
+    from torch.distributed.rendezvous import rendezvous
 
     gpus = torch.cuda.is_available()
     if gpus:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    kept, _, _ = next(distributed.rendezvous("env://", timeout=PATIENCE))
-    store = distributed.PrefixStore(_agreed(kept), kept)
+    kept, _, _ = next(rendezvous("env://", timeout=PATIENCE))
+    store = PrefixStore(_agreed(kept), kept)
     backend = "cpu:gloo,cuda:nccl" if gpus else "gloo"
     distributed.init_process_group(backend, store=store, rank=rank(), world_size=world(), timeout=PATIENCE)
     try:

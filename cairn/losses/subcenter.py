@@ -57,7 +57,8 @@ class SubCenterArcFace(LossHead):
         Each goes SPREAD of the way its random weight points: of centres on one spot only the first would ever learn.
         """
         means = class_means(features, classes, torch.zeros_like(self.weight[:, 0]))
-        for mean, weight in zip(means.split(CLASS_BLOCK), self.weight.split(CLASS_BLOCK), strict=True):
+        for first in range(0, len(means), CLASS_BLOCK):
+            mean, weight = means[first : first + CLASS_BLOCK], self.weight[first : first + CLASS_BLOCK]
             random = nn.functional.normalize(weight, dim=2)
             weight.copy_(nn.functional.normalize(mean[:, None] + SPREAD * random, dim=2))
 

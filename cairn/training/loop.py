@@ -309,7 +309,7 @@ def validate(network: Network, side: Photos, schedule: Schedule, precision: str)
         return {"validation_gap": 0.0, "validation_accuracy": 0.0}
     network.eval()
     own = np.arange(rank(), len(side.classes), world())
-    places = [side.locations[at] for at in own]
+    places = [side.locations[at] for at in own.tolist()]
     loader = plain_batches(places, network.embedder.config.preprocessing, schedule.batch_size, 0)
     scores, best = best_of(network, (network.seen(batch, precision) for batch in loader))
     found = np.zeros((len(side.classes), 2))

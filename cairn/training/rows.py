@@ -132,8 +132,9 @@ class RowAverage:
 
     def finish(self, head: LossHead) -> None:
         """Bring all means up to now."""
-        for chosen in torch.arange(head.classes, device=self.taken.device).split(CLASS_BLOCK):
-            self.catch_up(head, chosen)
+        for first in range(0, head.classes, CLASS_BLOCK):
+            last = min(first + CLASS_BLOCK, head.classes)
+            self.catch_up(head, torch.arange(first, last, device=self.taken.device))
 
     def state_dict(self) -> dict[str, Any]:
         """All that is needed to go on."""

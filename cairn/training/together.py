@@ -14,7 +14,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, distributed, nn
 from torch.overrides import TorchFunctionMode
 
@@ -25,7 +27,7 @@ from cairn.processes import rank, world
 class PartOfBatches:
     """This process's part of each batch, in order: a `batch_sampler`. All have equally many photos."""
 
-    def __init__(self, batches: Sequence[Sequence[int]], parts: int, part: int) -> None:
+    def __init__(self, batches: Sequence[NDArray[np.int64]], parts: int, part: int) -> None:
         """Raises ValueError if a batch cannot be split evenly."""
         sizes = {len(batch) for batch in batches}
         uneven = [size for size in sizes if size % parts]
@@ -39,7 +41,7 @@ class PartOfBatches:
     def __iter__(self) -> Iterator[list[int]]:
         for batch in self.batches:
             size = len(batch) // self.parts
-            yield list(batch[self.part * size : (self.part + 1) * size])
+            yield batch[self.part * size : (self.part + 1) * size].tolist()
 
 
 class _Seeing(nn.Module):
@@ -50,7 +52,8 @@ class _Seeing(nn.Module):
         self.embedder = embedder
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        return tuple(self.embedder.seen(images))
+        found = self.embedder.seen(images)
+        return found.features, found.scores, found.attention
 
 
 class Spread:
@@ -98,7 +101,8 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return world() * gradient[rank() * ctx.own : (rank() + 1) * ctx.own]
+        own: Tensor = gradient[rank() * ctx.own : (rank() + 1) * ctx.own]
+        return world() * own
 
 
 def summed_up(values: Tensor) -> Tensor:
@@ -142,7 +146,8 @@ def _whole_batch_norm(
     eps: float,
 ) -> Tensor:
     """Ioffe and Szegedy 2015, arXiv:1502.03167, over `input` [batch, channels, ...] of all processes, in training."""
-    normal, mean, variance = _Normal.apply(input, eps)
+    found: tuple[Tensor, Tensor, Tensor] = _Normal.apply(input, eps)
+    normal, mean, variance = found
     if running_mean is not None and running_var is not None:
         count = input.numel() // input.shape[1] * world()
         with torch.no_grad():
