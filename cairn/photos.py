@@ -17,6 +17,7 @@ from cairn.headers import harm, hint
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")  # MPO opens as JPEG; Pillow has no other opener
 
 LARGE_MEGAPIXELS = 25  # as decoded: JPEG is made smaller on the way
+DRAFT = 1.5  # JPEG is decoded at a half, a quarter or an eighth, but to no less than this times the wanted short side
 BAND = 256  # rows
 
 Image.MAX_IMAGE_PIXELS = None  # until a caller gives one
@@ -47,10 +48,13 @@ def decode(content: bytes, short_side: int, max_megapixels: float) -> Image.Imag
         pixels = image.width * image.height
         if pixels > max_megapixels * 1e6:
             raise DecodeError(_too_large(pixels, max_megapixels))
-        image.draft("RGB", (2 * short_side, 2 * short_side))
+        drafted = image.draft("RGB", (round(DRAFT * short_side),) * 2)
         with _FEW if image.width * image.height > LARGE_MEGAPIXELS * 1e6 else nullcontext():
             image.load()
-            return shrink(to_rgb(ImageOps.exif_transpose(image)), short_side)
+            if drafted is None:
+                return shrink(to_rgb(ImageOps.exif_transpose(image)), short_side)
+            # The photo may end within the last column and row, so it is resized by its true size before it is turned.
+            return ImageOps.exif_transpose(shrink(to_rgb(image), short_side, drafted[1]))
 
 
 def true_size(content: bytes) -> tuple[int, int]:
@@ -112,10 +116,15 @@ def _from_wide(image: Image.Image) -> Image.Image:
     return Image.fromarray(narrow).convert("RGB")
 
 
-def shrink(image: Image.Image, short_side: int) -> Image.Image:
-    """The image itself, or a Lanczos-resized one, so that its short side is at most `short_side` pixels."""
-    width, height = image.size
+def shrink(image: Image.Image, short_side: int, box: tuple[float, float, float, float] | None = None) -> Image.Image:
+    """The image itself, or a Lanczos-resized one, so that its short side is at most `short_side` pixels.
+
+    box: left, top, right and bottom of what is looked at, in pixels; all of it where none is given
+    """
+    left, top, right, bottom = box or (0, 0, *image.size)
+    width, height = right - left, bottom - top
     if min(width, height) <= short_side:
         return image
     scale = short_side / min(width, height)
-    return image.resize((max(1, round(width * scale)), max(1, round(height * scale))), Image.Resampling.LANCZOS)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return image.resize(size, Image.Resampling.LANCZOS, box=box)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 import time
@@ -125,6 +126,32 @@ def test_only_larger_photos_are_resized_and_keep_their_shape() -> None:
     assert shrink(PICTURE, 40) is PICTURE
     assert shrink(PICTURE, 20).size == (30, 20)
     assert opened(encoded(PICTURE.resize((6000, 400)), "JPEG"), 100).size == (1500, 100)
+
+
+WAVES = Image.fromarray(
+    (
+        127
+        + 120 * np.sin(np.arange(1031)[None, :, None] / 18) * np.cos(np.arange(773)[:, None, None] / 14 + np.arange(3))
+    ).astype(np.uint8)
+)
+
+
+@pytest.mark.parametrize("short_side", [64, 100, 128, 200])
+def test_a_jpeg_decoded_at_a_part_of_its_size_is_where_it_would_be_when_decoded_whole(short_side: int) -> None:
+    """Its sides are no multiple of 2, 4 or 8: within the last column and row lies less than a pixel."""
+    content = encoded(WAVES, "JPEG", quality=95, subsampling=0)
+    whole = np.asarray(shrink(Image.open(io.BytesIO(content)).convert("RGB"), short_side), np.float64)
+    got = np.asarray(opened(content, short_side), np.float64)
+    assert got.shape == whole.shape
+    assert np.abs(got - whole).max() < 8
+
+
+def test_a_turned_jpeg_has_the_pixels_of_the_same_one_that_is_not() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    plain, turned = encoded(WAVES, "JPEG"), encoded(WAVES, "JPEG", exif=exif)
+    expected = opened(plain, 128).transpose(Image.Transpose.ROTATE_270)
+    np.testing.assert_array_equal(opened(turned, 128), expected)
 
 
 BOMBS = {
