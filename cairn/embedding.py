@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from tqdm import tqdm
 
+from cairn.allocation import keep_memory
 from cairn.files import written_aside
 from cairn.networks.embedder import Embedder, embed_batch
 from cairn.processes import rank, wait_for_all, world
 from cairn.progress import progress
-from cairn.training.photos import Location, plain_batches
+from cairn.training.photos import Location, each_batch
 
 
 def locations(root: Path, images: pa.Table) -> list[Location]:
@@ -53,9 +57,16 @@ def embed(
     embedder: Embedder, places: Sequence[Location], batch_size: int, what: str | None = None
 ) -> NDArray[np.float32]:
     """Unit vectors float32 [photos, dimensions] of the photos at `places`; `what`, if given, names a progress bar."""
-    loader = plain_batches(places, embedder.config.preprocessing, batch_size, 0)
-    batches = progress(loader, what, unit="batch") if what else loader
-    return torch.cat([embed_batch(embedder, batch) for batch in batches]).numpy()
+    keep_memory()
+    one_at_a_time = Lock() if next(embedder.parameters()).is_cuda else nullcontext()  # or its memory would not do
+
+    def embedded(batch: Tensor) -> Tensor:
+        with one_at_a_time:
+            return embed_batch(embedder, batch)
+
+    vectors = each_batch(places, embedder.config.preprocessing, batch_size, embedded)
+    shown = progress(vectors, what, -(-len(places) // batch_size), "batch") if what else vectors
+    return torch.cat(list(shown))[: len(places)].numpy()
 
 
 def read_embeddings(folder: Path, shards: Sequence[str]) -> NDArray[np.float32]:

@@ -11,10 +11,10 @@ import torch
 import cairn.embedding
 from cairn.embedding import embed, embed_shards, locations, read_embeddings
 from cairn.manifest import read_images, write_images
-from cairn.networks.embedder import Embedder, make_embedder
+from cairn.networks.embedder import Embedder, embed_batch, make_embedder
 from cairn.params import SyntheticParams
 from cairn.sources.synthetic import SyntheticSource
-from cairn.training.photos import Location
+from cairn.training.photos import Location, plain_batches
 
 PARAMS = SyntheticParams(
     landmarks=3,
@@ -78,6 +78,27 @@ def test_finished_shards_are_not_made_again(
     embed_shards(network, places, shards, 4, tmp_path / "cut", "network")
     assert first.stat().st_mtime_ns == before
     assert {file.name: file.read_bytes() for file in (tmp_path / "cut").iterdir()} == whole
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_each_photo_has_its_own_vector_with_any_number_of_threads_and_in_a_batch_that_is_not_full(
+    raw: Path, network: Embedder, threads: int
+) -> None:
+    places, _ = by_shard(raw)
+    expected = torch.cat(
+        [embed_batch(network, batch) for batch in plain_batches(places, network.config.preprocessing, 1, 0)]
+    ).numpy()
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        got = embed(network, places, 5)
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+    # To the last bit, where a batch is cut elsewhere or a photo is alone in it.
+    for first in (0, 3, 11):
+        np.testing.assert_array_equal(embed(network, places[first:], 5), got[first:])
 
 
 def test_a_missing_shard_is_named(tmp_path: Path) -> None:

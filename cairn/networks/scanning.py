@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from cairn.allocation import keep_memory
 from cairn.answering.preprocess import Preprocessing
 from cairn.cleaning.scenes import SceneError, outdoor_votes, read_outdoor
 from cairn.embedding import embed, locations
@@ -18,7 +19,7 @@ from cairn.networks.backbones import colours, default_size, make_backbone
 from cairn.networks.embedder import make_embedder
 from cairn.params import CleanParams
 from cairn.progress import progress
-from cairn.training.photos import Location, plain_batches
+from cairn.training.photos import Location, each_batch
 
 BATCH = 32
 
@@ -71,7 +72,8 @@ def scene_voter(raw: Path, params: CleanParams) -> Callable[[pa.Table], NDArray[
     return votes
 
 
-@torch.inference_mode()
 def _scores(network: nn.Module, places: Sequence[Location], how: Preprocessing) -> NDArray[np.float32]:
-    batches = plain_batches(places, how, BATCH, 0)
-    return torch.cat([network(batch) for batch in progress(batches, "name scenes", unit="batch")]).numpy()
+    keep_memory()
+    scores = each_batch(places, how, BATCH, torch.inference_mode()(network.forward))
+    shown = progress(scores, "name scenes", -(-len(places) // BATCH), "batch")
+    return torch.cat(list(shown))[: len(places)].numpy()

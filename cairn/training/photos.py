@@ -1,11 +1,13 @@
-"""Photos for training and embedding: read from shards, augmented with a seed of their own, batched."""
+"""Photos for training and embedding: read from shards, augmented with a seed of their own, batched, worked on."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -19,8 +21,10 @@ from cairn.photos import decode
 from cairn.shards import ShardReader
 from cairn.training.augment import AUGMENTS, Augment
 
+T = TypeVar("T")
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True)
 class Location:
     """Where a photo's bytes lie: a folder of shards, and the place in one of them."""
 
@@ -96,3 +100,24 @@ def plain_batches(
     return DataLoader(
         PlainPhotos(locations, how), batch_size, num_workers=workers, prefetch_factor=2 if workers else None
     )
+
+
+def each_batch(
+    locations: Sequence[Location], how: Preprocessing, batch_size: int, work: Callable[[Tensor], T]
+) -> Iterator[T]:
+    """`work` on each batch float32 [batch_size, 3, size, size], in the order given.
+
+    As many threads as torch computes with load batches and work on them, each for itself with one thread of torch:
+    none waits for another, and the decoding of one batch fills the cores that another leaves. The last batch is
+    filled up with its last photo, since the last bits of a result may depend on how many photos share a batch.
+    """
+    photos, last, threads = PlainPhotos(locations, how), len(locations) - 1, torch.get_num_threads()
+
+    def done(start: int) -> T:
+        return work(torch.stack([photos[min(at, last)] for at in range(start, start + batch_size)]))
+
+    try:
+        with ThreadPoolExecutor(threads, "batch", torch.set_num_threads, (1,)) as pool:
+            yield from pool.map(done, range(0, len(locations), batch_size))
+    finally:
+        torch.set_num_threads(threads)  # the pool's own setting is that of every later thread too
