@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
+from cairn.allocation import keep_memory
 from cairn.losses import LOSSES
 from cairn.losses.attention import mixed, mixed_scores, summed
 from cairn.losses.base import CLASS_BLOCK, LossHead, class_means
@@ -74,6 +75,7 @@ def train(
     Raises ValueError if the network does not take photos of the schedule's sizes, has fewer layers than it freezes, or
     if the processes cannot have equal parts of a batch.
     """
+    keep_memory()
     schedule = params.schedule
     if params.loss == "none" or schedule.epochs == 0:
         return Trained(embedder.eval(), None, [], 0)
