@@ -1,6 +1,6 @@
 """A sub-center ArcFace head of Google Landmarks v2's size: each step over all classes, against a share of them.
 
-    python benchmarks/bench_head.py --full              # 203,094 classes x 512 x 3: 6 GB for the head over all
+    python benchmarks/bench_head.py --full              # 203,094 classes x 512 x 3: a step over all takes 11 GB
     python benchmarks/bench_head.py                     # a tenth of the classes
     python benchmarks/bench_head.py --curves            # what is learnt: made data, a small head
 
