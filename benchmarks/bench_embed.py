@@ -1,98 +1,162 @@
 """Embedding from shards, against the bare forward pass of the same network and against the plain loop over files.
 
-    python benchmarks/bench_embed.py [--backbone resnet18] [--photos 256]
+    python benchmarks/bench_embed.py [--backbone resnet18] [--weights FILE] [--photos FOLDER] [--count 256]
 
-Prints photos a second of each and their ratios, from one run with the ways taken in turn.
+Each way runs in a process of its own, in turn, and is timed without its start. Prints photos a second, the processor
+time of each, and the ratio of embedding to it.
+
+cairn embed: what the stage does.
+decoding: what that does without the network, by all threads.
+bare: the network alone on batches that are there, of 8 or of 32, by all threads together or by each apart, with memory
+kept as the stage keeps it; the fastest of these is what embedding is held against.
+bare, as PyTorch comes: batches of 32, nothing set.
+plain loop: one photo after the other, opened and decoded in full by Pillow, resized, one a batch, nothing set.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
+import json
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import torch
+from photos_made import contents
 from PIL import Image
 
-from cairn.answering.preprocess import prepare
-from cairn.embedding import embed, locations
-from cairn.manifest import read_images, write_images
+from cairn.allocation import keep_memory
+from cairn.answering.preprocess import fitted, normalise
+from cairn.embedding import embed
 from cairn.networks.embedder import Embedder, embed_batch, make_embedder
-from cairn.params import SyntheticParams
-from cairn.shards import ShardReader
-from cairn.sources.synthetic import SyntheticSource
+from cairn.shards import Member, write_shards
+from cairn.training.photos import Location, each_batch
 
 BATCH = 32
-ROUNDS = 3
+BATCHES = (8, 32)
+ROUNDS = 5
+SHORT_SIDE = 256
 
 
-def photos(folder: Path, count: int) -> None:
-    """Made photos in shards, and the same ones as files."""
-    params = SyntheticParams(
-        landmarks=8,
-        images=count,
-        distractors=0,
-        exact_duplicates=0,
-        near_duplicates=0,
-        broken=0,
-        mislabelled=0,
-        size=320,
-    )
-    (folder / "raw").mkdir()
-    (folder / "files").mkdir()
-    write_images(folder / "raw", SyntheticSource(params, 64.0, 1).fetch(folder / "raw", folder).images)
-    with ShardReader(folder / "raw") as reader:
-        for row in read_images(folder / "raw").to_pylist():
-            content = reader.read(row["shard"], row["offset"], row["size"])
-            (folder / "files" / row["image_id"]).write_bytes(content)
+def network_of(backbone: str, weights: str) -> Embedder:
+    """As the embed stage has it."""
+    torch.manual_seed(0)
+    return make_embedder(backbone, weights, "auto", "none", None, None, SHORT_SIDE, 100.0, "centre").eval()
 
 
-def plain_loop(network: Embedder, folder: Path) -> None:
-    """One file after the other, one photo a batch: how a script would do it."""
-    for path in sorted((folder / "files").iterdir()):
-        with Image.open(path) as image:
-            image.load()
-        embed_batch(network, torch.from_numpy(prepare(path.read_bytes(), network.config.preprocessing))[None])
+def plain_loop(network: Embedder, places: list[Location]) -> None:
+    """How a script would do it: Pillow decodes in full, and the short side becomes SHORT_SIDE."""
+    how = network.config.preprocessing
+    for place in places:
+        with (place.root / place.shard).open("rb") as file:
+            file.seek(place.offset)
+            photo = Image.open(io.BytesIO(file.read(place.size))).convert("RGB")
+        scale = min(1, SHORT_SIDE / min(photo.size))
+        size = round(photo.width * scale), round(photo.height * scale)
+        small = photo.resize(size, Image.Resampling.LANCZOS)
+        embed_batch(network, torch.from_numpy(normalise(fitted(small, how), how))[None])
 
 
-def bare_forward(network: Embedder, count: int) -> None:
-    """The network alone, on a batch that is already there."""
-    size = network.config.preprocessing.size
-    batch = torch.randn(BATCH, 3, size, size)
-    for _ in range(-(-count // BATCH)):
-        embed_batch(network, batch)
+def together(network: Embedder, count: int, batch: int) -> None:
+    """All threads on one batch after the other."""
+    images = torch.randn(batch, 3, network.config.preprocessing.size, network.config.preprocessing.size)
+    for _ in range(count // batch):
+        embed_batch(network, images)
+
+
+def apart(network: Embedder, count: int, batch: int) -> None:
+    """Each thread on batches of its own."""
+    images = torch.randn(batch, 3, network.config.preprocessing.size, network.config.preprocessing.size)
+    threads = torch.get_num_threads()
+    with ThreadPoolExecutor(threads, "bare", torch.set_num_threads, (1,)) as pool:
+        list(pool.map(lambda _: embed_batch(network, images), range(count // batch)))
+    torch.set_num_threads(threads)
+
+
+def decoding(network: Embedder, places: list[Location]) -> None:
+    """The photos as the network would get them."""
+    for _ in each_batch(places, network.config.preprocessing, BATCH, len):
+        pass
+
+
+KEPT, AS_IT_COMES = "memory kept", "as it comes"
+FORWARD = "bare, "
+WAYS: dict[str, tuple[str, Callable[[Embedder, list[Location]], object]]] = {
+    "cairn embed": (KEPT, lambda network, places: embed(network, places, BATCH)),
+    "decoding": (KEPT, decoding),
+    "bare, as PyTorch comes": (AS_IT_COMES, lambda network, places: together(network, len(places), BATCH)),
+    "plain loop": (AS_IT_COMES, plain_loop),
+}
+for size in BATCHES:
+    WAYS[f"bare, together by {size}"] = (KEPT, lambda network, places, size=size: together(network, len(places), size))
+    WAYS[f"bare, apart by {size}"] = (KEPT, lambda network, places, size=size: apart(network, len(places), size))
+
+
+def measure(way: str, arguments: argparse.Namespace) -> None:
+    """Do it once for a few photos and once for all; print seconds of the clock and of processors."""
+    torch.set_num_threads(arguments.threads)
+    memory, work = WAYS[way]
+    if memory == KEPT:
+        keep_memory()
+    network = network_of(arguments.backbone, arguments.weights)
+    rows = json.loads((arguments.folder / "members.json").read_text())
+    places = [
+        Location(arguments.folder, member.shard, member.offset, member.size) for member in map(Member._make, rows)
+    ]
+    work(network, places[: arguments.threads * BATCH])
+    start, used = time.perf_counter(), time.process_time()
+    work(network, places)
+    print(json.dumps([time.perf_counter() - start, time.process_time() - used]))
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backbone", default="resnet18", help="any name timm knows")
-    parser.add_argument("--photos", type=int, default=256)
+    parser.add_argument("--weights", default="none", help="a safetensors file, or none: random ones take as long")
+    parser.add_argument("--photos", type=Path, help="a folder of photos, in place of made ones")
+    parser.add_argument("--short-side", type=int, default=SHORT_SIDE, help="pixels, of made photos")
+    parser.add_argument(
+        "--count", type=int, default=256, help="photos, a multiple of 64 at best: batches are then full"
+    )
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    network = make_embedder(arguments.backbone, "none", "auto", "none", None, None, 256, 100.0, "centre").eval()
+    if arguments.way is not None:
+        measure(arguments.way, arguments)
+        return
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        photos(folder, arguments.photos)
-        places = locations(folder / "raw", read_images(folder / "raw"))
-        ways: dict[str, Callable[[], object]] = {
-            "cairn embed": lambda: embed(network, places, BATCH),
-            "bare forward pass": lambda: bare_forward(network, arguments.photos),
-            "plain loop": lambda: plain_loop(network, folder),
-        }
-        seconds: dict[str, list[float]] = {way: [] for way in ways}
-        for _ in range(ROUNDS):
-            for way, work in ways.items():
-                start = time.perf_counter()
-                work()
-                seconds[way].append(time.perf_counter() - start)
-    rates = {way: arguments.photos / statistics.median(times) for way, times in seconds.items()}
-    for way, rate in rates.items():
-        print(f"{way:20}{rate:8.1f} photos/s   ratio of cairn embed to it {rates['cairn embed'] / rate:.2f}")
+        some = contents(arguments.photos, arguments.count, arguments.short_side)
+        files = [(f"{at:08d}", some[at % len(some)]) for at in range(arguments.count)]
+        members = list(write_shards(files, Path(name), 64_000_000))
+        (Path(name) / "members.json").write_text(json.dumps(members))
+        found: dict[str, list[list[float]]] = {way: [] for way in WAYS}
+        for _ in range(arguments.rounds):
+            for way in WAYS:
+                command = [sys.executable, __file__, *sys.argv[1:], "--folder", name, "--way", way]
+                done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+                found[way].append(json.loads(done.stdout))
+    wall, used = ({way: statistics.median(row[at] for row in rows) for way, rows in found.items()} for at in (0, 1))
+    best = min((way for way in WAYS if way.startswith(FORWARD)), key=lambda way: wall[way])
+    size = np.mean([len(content) for _, content in files]) / 1000
+    print(f"{arguments.backbone}, {arguments.count} photos of {size:.0f} kB, {arguments.threads} threads")
+    for way in WAYS:
+        said = "  the best of the bare ones" if way == best else ""
+        print(
+            f"{way:24}{arguments.count / wall[way]:8.1f} photos/s  ratio to it {wall[way] / wall['cairn embed']:6.2f}"
+            f"   processor {used[way] / arguments.count * 1e3:7.2f} ms  {used[way] / used['cairn embed']:6.2f}{said}"
+        )
+    limit = wall[best] / (wall[best] + wall["decoding"])
+    print(f"what the best bare forward pass and the decoding leave possible on these cores: {limit:.2f}")
 
 
 if __name__ == "__main__":

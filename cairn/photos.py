@@ -96,14 +96,14 @@ def _too_large(pixels: float, max_megapixels: float) -> str:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any Pillow mode as 8-bit RGB."""
+    """Any Pillow mode as 8-bit RGB; the image itself where it is that."""
     if image.mode.startswith("I") or image.mode == "F":
         return _from_wide(image)
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         layered = image.convert("RGBA")
         ground = Image.new("RGBA", layered.size, "white")
         return Image.alpha_composite(ground, layered).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _from_wide(image: Image.Image) -> Image.Image:
