@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from sys import intern
 from threading import Lock
 
 import numpy as np
@@ -25,7 +26,8 @@ from cairn.training.photos import Location, each_batch
 def locations(root: Path, images: pa.Table) -> list[Location]:
     """Where each photo of a manifest lies; `root` is the manifest's folder."""
     columns = (images[name].to_pylist() for name in ("shard", "offset", "size"))
-    return [Location(root, shard, offset, size) for shard, offset, size in zip(*columns, strict=True)]
+    # Of each shard's name one string, not one a photo: there may be millions.
+    return [Location(root, intern(shard), offset, size) for shard, offset, size in zip(*columns, strict=True)]
 
 
 def embed_shards(
