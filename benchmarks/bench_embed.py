@@ -7,8 +7,8 @@ time of each, and the ratio of embedding to it.
 
 cairn embed: what the stage does.
 decoding: what that does without the network, by all threads.
-bare: the network alone on batches that are there, of 8 or of 32, by all threads together or by each apart, with memory
-kept as the stage keeps it; the fastest of these is what embedding is held against.
+bare: the network alone on batches that are there, of 8 or of 32, with memory kept as the stage keeps it; the faster of
+these is what embedding is held against.
 bare, as PyTorch comes: batches of 32, nothing set.
 plain loop: one photo after the other, opened and decoded in full by Pillow, resized, one a batch, nothing set.
 """
@@ -24,7 +24,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +36,7 @@ from cairn.answering.preprocess import fitted, normalise
 from cairn.embedding import embed
 from cairn.networks.embedder import Embedder, embed_batch, make_embedder
 from cairn.shards import Member, write_shards
-from cairn.training.photos import Location, each_batch
+from cairn.training.photos import Location, plain_batches
 
 BATCH = 32
 BATCHES = (8, 32)
@@ -64,25 +63,16 @@ def plain_loop(network: Embedder, places: list[Location]) -> None:
         embed_batch(network, torch.from_numpy(normalise(fitted(small, how), how))[None])
 
 
-def together(network: Embedder, count: int, batch: int) -> None:
-    """All threads on one batch after the other."""
+def bare(network: Embedder, count: int, batch: int) -> None:
+    """The network on one batch after the other."""
     images = torch.randn(batch, 3, network.config.preprocessing.size, network.config.preprocessing.size)
     for _ in range(count // batch):
         embed_batch(network, images)
 
 
-def apart(network: Embedder, count: int, batch: int) -> None:
-    """Each thread on batches of its own."""
-    images = torch.randn(batch, 3, network.config.preprocessing.size, network.config.preprocessing.size)
-    threads = torch.get_num_threads()
-    with ThreadPoolExecutor(threads, "bare", torch.set_num_threads, (1,)) as pool:
-        list(pool.map(lambda _: embed_batch(network, images), range(count // batch)))
-    torch.set_num_threads(threads)
-
-
 def decoding(network: Embedder, places: list[Location]) -> None:
     """The photos as the network would get them."""
-    for _ in each_batch(places, network.config.preprocessing, BATCH, len):
+    for _ in plain_batches(places, network.config.preprocessing, BATCH):
         pass
 
 
@@ -91,12 +81,11 @@ FORWARD = "bare, "
 WAYS: dict[str, tuple[str, Callable[[Embedder, list[Location]], object]]] = {
     "cairn embed": (KEPT, lambda network, places: embed(network, places, BATCH)),
     "decoding": (KEPT, decoding),
-    "bare, as PyTorch comes": (AS_IT_COMES, lambda network, places: together(network, len(places), BATCH)),
+    "bare, as PyTorch comes": (AS_IT_COMES, lambda network, places: bare(network, len(places), BATCH)),
     "plain loop": (AS_IT_COMES, plain_loop),
 }
 for size in BATCHES:
-    WAYS[f"bare, together by {size}"] = (KEPT, lambda network, places, size=size: together(network, len(places), size))
-    WAYS[f"bare, apart by {size}"] = (KEPT, lambda network, places, size=size: apart(network, len(places), size))
+    WAYS[f"bare, by {size}"] = (KEPT, lambda network, places, size=size: bare(network, len(places), size))
 
 
 def measure(way: str, arguments: argparse.Namespace) -> None:

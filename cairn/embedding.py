@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from sys import intern
-from threading import Lock
 
 import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from tqdm import tqdm
 
 from cairn.allocation import keep_memory
 from cairn.files import written_aside
+from cairn.networks.device import best_device
 from cairn.networks.embedder import Embedder, embed_batch
 from cairn.processes import rank, wait_for_all, world
 from cairn.progress import progress
-from cairn.training.photos import Location, each_batch
+from cairn.training.photos import Location, plain_batches
 
 
 def locations(root: Path, images: pa.Table) -> list[Location]:
@@ -58,17 +56,18 @@ def embed_shards(
 def embed(
     embedder: Embedder, places: Sequence[Location], batch_size: int, what: str | None = None
 ) -> NDArray[np.float32]:
-    """Unit vectors float32 [photos, dimensions] of the photos at `places`; `what`, if given, names a progress bar."""
+    """Unit vectors float32 [photos, dimensions] of the photos at `places`; `what`, if given, names a progress bar.
+
+    The embedder is moved to a GPU where there is one.
+    """
     keep_memory()
-    one_at_a_time = Lock() if next(embedder.parameters()).is_cuda else nullcontext()  # or its memory would not do
-
-    def embedded(batch: Tensor) -> Tensor:
-        with one_at_a_time:
-            return embed_batch(embedder, batch)
-
-    vectors = each_batch(places, embedder.config.preprocessing, batch_size, embedded)
-    shown = progress(vectors, what, -(-len(places) // batch_size), "batch") if what else vectors
-    return torch.cat(list(shown))[: len(places)].numpy()
+    embedder.to(best_device())
+    # The last bits of a vector may depend on how many photos share a batch: the last one is filled up.
+    filled = list(places)
+    filled += filled[-1:] * (-len(filled) % batch_size)
+    batches = plain_batches(filled, embedder.config.preprocessing, batch_size)
+    shown = progress(batches, what, len(filled) // batch_size, "batch") if what else batches
+    return torch.cat([embed_batch(embedder, batch) for batch in shown])[: len(places)].numpy()
 
 
 def read_embeddings(folder: Path, shards: Sequence[str]) -> NDArray[np.float32]:

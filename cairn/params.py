@@ -327,7 +327,7 @@ class TrainParams(Block):
 class EmbedParams(Block):
     """How photos are embedded."""
 
-    batch_size: Positive  # photos that each thread, or the GPU, embeds at once
+    batch_size: Positive  # photos that are embedded at once
     baseline: bool  # also embed with the untrained network, so that its figures stand beside the result
 
 

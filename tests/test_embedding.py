@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -86,21 +87,29 @@ def test_each_photo_has_its_own_vector_with_any_number_of_threads_and_in_a_batch
 ) -> None:
     places, _ = by_shard(raw)
     expected = torch.cat(
-        [embed_batch(network, batch) for batch in plain_batches(places, network.config.preprocessing, 1, 0)]
+        [embed_batch(network, batch) for batch in plain_batches(places, network.config.preprocessing, 1)]
     ).numpy()
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         got = embed(network, places, 5)
-        assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
     np.testing.assert_allclose(got, expected, atol=1e-5)
-    # To the last bit, where a batch is cut elsewhere or a photo is alone in it.
-    for first in (0, 3, 11):
-        np.testing.assert_array_equal(embed(network, places[first:], 5), got[first:])
+    # To the last bit, where fewer photos share the last batch.
+    for count in (1, 4, 7, 11):
+        np.testing.assert_array_equal(embed(network, places[:count], 5), embed(network, places, 5)[:count])
 
 
 def test_a_missing_shard_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"shard_00007\.npy.*dvc repro embed"):
         read_embeddings(tmp_path, ["shard_00007.tar"])
+
+
+def test_the_network_moves_to_the_device_there_is_shown_by_one_without_data_in_place_of_a_gpu(
+    raw: Path, network: Embedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places, _ = by_shard(raw)
+    monkeypatch.setattr(cairn.embedding, "best_device", lambda: torch.device("meta"))
+    with pytest.raises(NotImplementedError, match="meta tensor"):
+        embed(copy.deepcopy(network), places, 4)

@@ -16,10 +16,11 @@ from cairn.answering.preprocess import Preprocessing
 from cairn.cleaning.scenes import SceneError, outdoor_votes, read_outdoor
 from cairn.embedding import embed, locations
 from cairn.networks.backbones import colours, default_size, make_backbone
+from cairn.networks.device import best_device
 from cairn.networks.embedder import make_embedder
 from cairn.params import CleanParams
 from cairn.progress import progress
-from cairn.training.photos import Location, each_batch
+from cairn.training.photos import Location, plain_batches
 
 BATCH = 32
 
@@ -72,8 +73,9 @@ def scene_voter(raw: Path, params: CleanParams) -> Callable[[pa.Table], NDArray[
     return votes
 
 
+@torch.inference_mode()
 def _scores(network: nn.Module, places: Sequence[Location], how: Preprocessing) -> NDArray[np.float32]:
     keep_memory()
-    scores = each_batch(places, how, BATCH, torch.inference_mode()(network.forward))
-    shown = progress(scores, "name scenes", -(-len(places) // BATCH), "batch")
-    return torch.cat(list(shown))[: len(places)].numpy()
+    network.to(best_device())
+    batches = progress(plain_batches(places, how, BATCH), "name scenes", -(-len(places) // BATCH), "batch")
+    return torch.cat([network(batch.to(best_device())).cpu() for batch in batches]).numpy()

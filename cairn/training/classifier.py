@@ -34,7 +34,7 @@ def classifier_of(trained: Trained, side: Photos, landmark_ids: NDArray[np.int64
 def mean_length(embedder: Embedder, side: Photos) -> float:
     """The mean length of features before they are made unit vectors, over up to LENGTH_PHOTOS photos of `side`."""
     chosen = np.linspace(0, len(side.locations) - 1, min(LENGTH_PHOTOS, len(side.locations))).astype(int)
-    loader = plain_batches([side.locations[i] for i in chosen], embedder.config.preprocessing, 32, 0)
+    loader = plain_batches([side.locations[i] for i in chosen], embedder.config.preprocessing, 32)
     device = next(embedder.parameters()).device
     lengths = [embedder.features(batch.to(device)).float().norm(dim=1).cpu() for batch in loader]
     return float(torch.cat(lengths).double().mean())

@@ -20,6 +20,7 @@ from cairn.losses.base import CLASS_BLOCK, LossHead, class_means
 from cairn.losses.partial import Part, draw_classes, part_of, partial_loss
 from cairn.losses.weighting import class_weights
 from cairn.metrics.gap import gap_of
+from cairn.networks.device import best_device
 from cairn.networks.embedder import Embedder, Seen
 from cairn.networks.necks import STARTED
 from cairn.params import Schedule, TrainParams
@@ -85,7 +86,7 @@ def train(
     head = LOSSES[params.loss](embedder.config.dimensions, sizes, getattr(schedule.losses, params.loss))
     head.class_weights = class_weights(schedule.class_weight, sizes)
     head.requires_grad_(schedule.class_share == 1)  # otherwise its rows have an optimiser of their own
-    network = Network(embedder, head).to("cuda" if torch.cuda.is_available() else "cpu")
+    network = Network(embedder, head).to(best_device())
     optimiser = make_optimiser(embedder, head, schedule)
     means = start(network, train_side, schedule, precision, whiten=params.weights != "none")
     fitting = fitting_of(network, optimiser, schedule)
@@ -312,7 +313,7 @@ def validate(network: Network, side: Photos, schedule: Schedule, precision: str)
     network.eval()
     own = np.arange(rank(), len(side.classes), world())
     places = [side.locations[at] for at in own.tolist()]
-    loader = plain_batches(places, network.embedder.config.preprocessing, schedule.batch_size, 0)
+    loader = plain_batches(places, network.embedder.config.preprocessing, schedule.batch_size)
     scores, best = best_of(network, (network.seen(batch, precision) for batch in loader))
     found = np.zeros((len(side.classes), 2))
     # A float64 holds every class number exactly. Each row is of one process, so that the sum is it.
@@ -363,8 +364,8 @@ def start(network: Network, side: Photos, schedule: Schedule, precision: str, wh
     embedder = network.embedder
     chosen = np.linspace(0, len(side.locations) - 1, min(START_PHOTOS, len(side.locations))).astype(int)
     places = [side.locations[i] for i in chosen]
-    loader = plain_batches(places, embedder.config.preprocessing, schedule.batch_size, 0)
-    batches = progress(loader, "start", unit="batch")
+    loader = plain_batches(places, embedder.config.preprocessing, schedule.batch_size)
+    batches = progress(loader, "start", -(-len(places) // schedule.batch_size), "batch")
     with network.autocast(precision):
         pooled = [embedder.pooled(batch.to(network.device)).float().cpu() for batch in batches]
     features, labels = torch.cat(pooled), torch.from_numpy(side.classes[chosen])

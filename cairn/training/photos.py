@@ -1,18 +1,18 @@
-"""Photos for training and embedding: read from shards, augmented with a seed of their own, batched, worked on."""
+"""Photos for training and embedding: read from shards, augmented with a seed of their own, batched."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
 from cairn.answering.preprocess import Preprocessing, normalise, prepare
@@ -20,8 +20,6 @@ from cairn.params import AugmentParams
 from cairn.photos import decode
 from cairn.shards import ShardReader
 from cairn.training.augment import AUGMENTS, Augment
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,31 +91,22 @@ def _change(size: int, augment: AugmentParams) -> Augment:
     return AUGMENTS[augment.name](size, augment)
 
 
-def plain_batches(
-    locations: Sequence[Location], how: Preprocessing, batch_size: int, workers: int
-) -> DataLoader[Tensor]:
-    """Batches float32 [batch, 3, size, size] in the order given."""
-    return DataLoader(
-        PlainPhotos(locations, how), batch_size, num_workers=workers, prefetch_factor=2 if workers else None
-    )
+def plain_batches(locations: Sequence[Location], how: Preprocessing, batch_size: int) -> Iterator[Tensor]:
+    """Batches float32 [batch, 3, size, size] in the order given.
 
-
-def each_batch(
-    locations: Sequence[Location], how: Preprocessing, batch_size: int, work: Callable[[Tensor], T]
-) -> Iterator[T]:
-    """`work` on each batch float32 [batch_size, 3, size, size], in the order given.
-
-    As many threads as torch computes with load batches and work on them, each for itself with one thread of torch:
-    none waits for another, and the decoding of one batch fills the cores that another leaves. The last batch is
-    filled up with its last photo, since the last bits of a result may depend on how many photos share a batch.
+    As many threads as torch computes with load the next ones meanwhile, a batch each, so that no core stands still.
     """
-    photos, last, threads = PlainPhotos(locations, how), len(locations) - 1, torch.get_num_threads()
+    photos, threads = PlainPhotos(locations, how), torch.get_num_threads()
 
-    def done(start: int) -> T:
-        return work(torch.stack([photos[min(at, last)] for at in range(start, start + batch_size)]))
+    def loaded(start: int) -> Tensor:
+        return torch.stack([photos[at] for at in range(start, min(start + batch_size, len(locations)))])
 
-    try:
-        with ThreadPoolExecutor(threads, "batch", torch.set_num_threads, (1,)) as pool:
-            yield from pool.map(done, range(0, len(locations), batch_size))
-    finally:
-        torch.set_num_threads(threads)  # the pool's own setting is that of every later thread too
+    starts = range(0, len(locations), batch_size)
+    with ThreadPoolExecutor(threads, "load") as pool:
+        coming: deque[Future[Tensor]] = deque()
+        for start in starts:
+            coming.append(pool.submit(loaded, start))
+            if len(coming) > threads:
+                yield coming.popleft().result()
+        while coming:
+            yield coming.popleft().result()

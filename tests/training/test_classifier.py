@@ -48,7 +48,7 @@ def test_a_linear_head_sees_every_feature_at_the_mean_length(photos: Photos) -> 
     network, head = embedder(), LOSSES["softmax"](6, SIZES, SoftmaxParams(label_smoothing=0))
     classifier = classifier_of(Trained(network, head, [], 1), photos, IDS)
     assert isinstance(classifier, LinearClassifier)
-    loader = plain_batches(photos.locations, network.config.preprocessing, 7, 0)
+    loader = plain_batches(photos.locations, network.config.preprocessing, 7)
     features = torch.cat([network.features(batch) for batch in loader])
     lengths = features.norm(dim=1)
     assert classifier.length == pytest.approx(lengths.mean().item(), rel=1e-5)
@@ -67,7 +67,7 @@ def test_a_trained_linear_head_answers_the_same_from_unit_vectors(photos: Photos
     classifier = classifier_of(trained, photos, IDS)
     assert trained.head is not None
     assert classifier is not None
-    batch = next(iter(plain_batches(photos.locations, trained.embedder.config.preprocessing, 24, 0)))
+    batch = next(iter(plain_batches(photos.locations, trained.embedder.config.preprocessing, 24)))
     with torch.no_grad():
         vectors = trained.embedder(batch).numpy()
         own = trained.head.scores(trained.embedder.features(batch)).numpy()

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from cairn.networks.backbones import BackboneError
+from cairn.networks.device import best_device
 from cairn.retrieval.local.features import Extractor, Features, strongest
 from cairn.retrieval.rerankers.local_features import LocalFeaturesParams
 
@@ -54,7 +55,7 @@ def load_aliked(weights: str, max_features: int) -> ALIKED:
         network.load_state_dict(state, strict=True)
     except (SafetensorError, RuntimeError) as error:
         raise BackboneError(f"local_features: weights {weights!r} are none of {MODEL}: {error}") from error
-    return network.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+    return network.eval().to(best_device())
 
 
 def build(params: LocalFeaturesParams, model: Path, photos: Iterable[NDArray[np.uint8]]) -> Extractor:

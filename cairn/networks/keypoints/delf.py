@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from cairn.networks.attention import AttentionBackbone
 from cairn.networks.backbones import features_of, folded
+from cairn.networks.device import best_device
 from cairn.networks.embedder import Embedder, load_embedder
 from cairn.networks.keypoints.projection import fit_projection
 from cairn.retrieval.local.features import Extractor, Features, strongest
@@ -143,7 +144,7 @@ def build(params: LocalFeaturesParams, model: Path, photos: Iterable[NDArray[np.
 
     Raises FileNotFoundError without the network, ValueError if the photos are too few for `dimensions`.
     """
-    dense = dense_of(load_embedder(model).to("cuda" if torch.cuda.is_available() else "cpu"))
+    dense = dense_of(load_embedder(model).to(best_device()))
     extract = delf(dense, params.scales, params.max_features, params.min_strength)
     if params.dimensions is None:
         return extract
