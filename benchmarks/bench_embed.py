@@ -7,8 +7,8 @@ time of each, and the ratio of embedding to it.
 
 cairn embed: what the stage does.
 decoding: what that does without the network, by all threads.
-bare: the network alone on batches that are there, of 8 or of 32, with memory kept as the stage keeps it; the faster of
-these is what embedding is held against.
+bare: the network alone on batches that are there, of 8 or of 32, laid out and with memory kept as the stage does it; the
+faster of these is what embedding is held against.
 bare, as PyTorch comes: batches of 32, nothing set.
 plain loop: one photo after the other, opened and decoded in full by Pillow, resized, one a batch, nothing set.
 """
@@ -34,6 +34,7 @@ from PIL import Image
 from cairn.allocation import keep_memory
 from cairn.answering.preprocess import fitted, normalise
 from cairn.embedding import embed
+from cairn.networks.device import best_device, move
 from cairn.networks.embedder import Embedder, embed_batch, make_embedder
 from cairn.shards import Member, write_shards
 from cairn.training.photos import Location, plain_batches
@@ -76,25 +77,26 @@ def decoding(network: Embedder, places: list[Location]) -> None:
         pass
 
 
-KEPT, AS_IT_COMES = "memory kept", "as it comes"
+PREPARED, AS_IT_COMES = "prepared", "as it comes"
 FORWARD = "bare, "
 WAYS: dict[str, tuple[str, Callable[[Embedder, list[Location]], object]]] = {
-    "cairn embed": (KEPT, lambda network, places: embed(network, places, BATCH)),
-    "decoding": (KEPT, decoding),
+    "cairn embed": (PREPARED, lambda network, places: embed(network, places, BATCH)),
+    "decoding": (PREPARED, decoding),
     "bare, as PyTorch comes": (AS_IT_COMES, lambda network, places: bare(network, len(places), BATCH)),
     "plain loop": (AS_IT_COMES, plain_loop),
 }
 for size in BATCHES:
-    WAYS[f"bare, by {size}"] = (KEPT, lambda network, places, size=size: bare(network, len(places), size))
+    WAYS[f"bare, by {size}"] = (PREPARED, lambda network, places, size=size: bare(network, len(places), size))
 
 
 def measure(way: str, arguments: argparse.Namespace) -> None:
     """Do it once for a few photos and once for all; print seconds of the clock and of processors."""
     torch.set_num_threads(arguments.threads)
-    memory, work = WAYS[way]
-    if memory == KEPT:
-        keep_memory()
     network = network_of(arguments.backbone, arguments.weights)
+    as_it_is, work = WAYS[way]
+    if as_it_is == PREPARED:
+        keep_memory()
+        move(network, best_device())
     rows = json.loads((arguments.folder / "members.json").read_text())
     places = [
         Location(arguments.folder, member.shard, member.offset, member.size) for member in map(Member._make, rows)

@@ -1,6 +1,6 @@
 """A real server under requests that are wrong in every way: does it live, answer right in between, and keep its memory?
 
-    python benchmarks/fuzz_server.py [--requests 10000] [--warm-up 2500] [--seed 0] [--photos build/clean]
+    python benchmarks/fuzz_server.py [--requests 10000] [--warm-up 10000] [--seed 0] [--photos build/clean]
 
 Photos of every format with bytes flipped, cut off or spliced; tensors of wrong names, types, shapes and lengths; gRPC
 messages that are none. A request of a seed and number is always the same one. Exits with 1 if a good photo was answered
@@ -29,8 +29,12 @@ from PIL import Image
 from tritonclient.grpc import service_pb2
 
 from cairn.client import Answer, Client
+from cairn.client.wire import MOST_CHECKED, VERIFY
+from cairn.manifest import as_image_id
 from cairn.progress import progress
+from cairn.retrieval.entries import ENTRIES_FILE, Entries
 from cairn.serving.command import LOOPBACK
+from cairn.serving.runtime import newest_version
 from cairn.serving.server import Server, default_photos, default_server_env, free_ports, started
 
 ROOT = Path(__file__).parents[1]
@@ -267,6 +271,15 @@ def right(client: Client, good: list[bytes]) -> list[object]:
     ]
 
 
+def remember(server: Server, retrieve: Path) -> None:
+    """Have `verify` look at each photo of the index, so that what it remembers of them, up to a limit, is there."""
+    entries = Entries.open(retrieve / str(newest_version(retrieve)) / ENTRIES_FILE)
+    with Client(server.address, TIMEOUT_S) as client:
+        photos = (client.photo(as_image_id(number)) for number in entries.image_ids.tolist())
+        for _ in progress(client.verify_stream(photos, MOST_CHECKED), "warm up verify", len(entries), "photo"):
+            pass
+
+
 def fuzz(server: Server, models: set[str], numbers: Sequence[int], warm_up: int, seed: int) -> list[str]:
     """Send the requests, `warm_up` of them before memory is looked at, and print what came. Returns what went wrong."""
     photos = corpus(np.random.default_rng(seed))
@@ -314,7 +327,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=10_000)
     parser.add_argument(
-        "--warm-up", type=int, default=10_000, help="requests before them, after which memory should stay"
+        "--warm-up",
+        type=int,
+        default=10_000,
+        help="requests before them, and `verify` of each photo of the index, after which memory should stay",
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--repository", type=Path, default=ROOT / "triton_repo")
@@ -334,6 +350,8 @@ def main() -> int:
             args.repository, default_server_env(), Path(folder), free_ports(), LOOPBACK, photos=args.photos
         ) as server,
     ):
+        if warm_up and VERIFY in models:
+            remember(server, args.repository / "retrieve")
         faults = fuzz(server, models, numbers, warm_up, args.seed)
     print("\n".join(faults) or f"after {len(numbers)} requests of seed {args.seed} the server is as it was")
     return int(bool(faults))

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from cairn.allocation import keep_memory
 from cairn.files import written_aside
-from cairn.networks.device import best_device
+from cairn.networks.device import best_device, move
 from cairn.networks.embedder import Embedder, embed_batch
 from cairn.processes import rank, wait_for_all, world
 from cairn.progress import progress
@@ -61,7 +61,7 @@ def embed(
     The embedder is moved to a GPU where there is one.
     """
     keep_memory()
-    embedder.to(best_device())
+    move(embedder, best_device())
     # The last bits of a vector may depend on how many photos share a batch: the last one is filled up.
     filled = list(places)
     filled += filled[-1:] * (-len(filled) % batch_size)

@@ -7,10 +7,12 @@ import os
 import tarfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import NamedTuple
 
 BLOCK = tarfile.BLOCKSIZE
+MOST_OPEN = 256  # shards of a reader; a process may often have 1,024 files open in all
 
 
 class ShardError(ValueError):
@@ -75,29 +77,47 @@ def index_shard(path: Path, root: Path) -> list[Member]:
     return members
 
 
+class _OpenFile:
+    """A file open for reading until nobody holds this, so that a thread may read what another has put away."""
+
+    def __init__(self, path: Path) -> None:
+        self.descriptor = os.open(path, os.O_RDONLY)
+
+    def __del__(self) -> None:
+        if hasattr(self, "descriptor"):  # it could be opened
+            os.close(self.descriptor)
+
+
 class ShardReader:
-    """Reads photos by (shard, offset, size) from the shards below `root`; keeps files open, safe among threads."""
+    """Reads photos by (shard, offset, size) from the shards below `root`; keeps some files open, safe among threads."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._files: dict[str, int] = {}
+        self._files: dict[str, _OpenFile] = {}  # in the order they were opened
+        self._opening = Lock()
 
     def read(self, shard: str, offset: int, size: int) -> bytes:
         """The photo's bytes. Raises ShardError if the shard is missing or ends before offset + size."""
-        descriptor = self._files.get(shard)
-        if descriptor is None:
-            descriptor = self._files.setdefault(shard, self._open(shard))
-        content = os.pread(descriptor, size, offset)
+        file = self._files.get(shard) or self._opened(shard)
+        content = os.pread(file.descriptor, size, offset)
         if len(content) != size:
             raise ShardError(f"{self.root / shard}: {size} bytes wanted at {offset}, {len(content)} are there")
         return content
 
-    def _open(self, shard: str) -> int:
+    def _opened(self, shard: str) -> _OpenFile:
+        with self._opening:
+            if shard not in self._files:
+                self._files[shard] = self._open(shard)
+            if len(self._files) > MOST_OPEN:
+                del self._files[next(iter(self._files))]
+            return self._files[shard]
+
+    def _open(self, shard: str) -> _OpenFile:
         path = self.root / shard
         if not path.resolve().is_relative_to(self.root.resolve()):
             raise ShardError(f"shard {shard!r} lies outside {self.root}")
         try:
-            return os.open(path, os.O_RDONLY)
+            return _OpenFile(path)
         except OSError as error:
             raise ShardError(
                 f"{path}: {error.strerror}; run `dvc repro fetch`, or `dvc checkout` if it is cached"
@@ -105,8 +125,6 @@ class ShardReader:
 
     def close(self) -> None:
         """Close every open shard."""
-        for descriptor in self._files.values():
-            os.close(descriptor)
         self._files.clear()
 
     def __enter__(self) -> ShardReader:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import cairn.shards
 from cairn.shards import ShardError, ShardReader, index_shard, write_shards
 
 CONTENTS = st.lists(st.binary(max_size=1500), min_size=1, max_size=12)
@@ -67,3 +70,23 @@ def test_a_reader_refuses_what_lies_outside_or_beyond(tmp_path: Path) -> None:
             reader.read("shard_00000.tar", 10**6, 3)
         with pytest.raises(ShardError, match="dvc"):
             reader.read("shard_00009.tar", 0, 3)
+
+
+def open_in(folder: Path) -> int:
+    """How many files below a folder this process holds open."""
+    links = [link.readlink() for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+    return sum(link.is_relative_to(folder) for link in links)
+
+
+def test_many_shards_are_read_by_many_threads_with_few_files_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cairn.shards, "MOST_OPEN", 3)
+    members = list(write_shards([(f"{n:x}", bytes([n]) * 600) for n in range(40)], tmp_path, 1))
+    assert len({member.shard for member in members}) == 40
+    asked = [members[at] for at in np.random.default_rng(1).integers(40, size=4000)]
+    with ShardReader(tmp_path) as reader, ThreadPoolExecutor(8) as pool:
+        read = list(pool.map(lambda m: reader.read(m.shard, m.offset, m.size), asked))
+        assert read == [bytes([int(m.name, 16)]) * 600 for m in asked]
+        assert 0 < open_in(tmp_path) <= 3
+    assert open_in(tmp_path) == 0

@@ -16,7 +16,7 @@ from cairn.answering.preprocess import Preprocessing
 from cairn.cleaning.scenes import SceneError, outdoor_votes, read_outdoor
 from cairn.embedding import embed, locations
 from cairn.networks.backbones import colours, default_size, make_backbone
-from cairn.networks.device import best_device
+from cairn.networks.device import best_device, move
 from cairn.networks.embedder import make_embedder
 from cairn.params import CleanParams
 from cairn.progress import progress
@@ -76,6 +76,6 @@ def scene_voter(raw: Path, params: CleanParams) -> Callable[[pa.Table], NDArray[
 @torch.inference_mode()
 def _scores(network: nn.Module, places: Sequence[Location], how: Preprocessing) -> NDArray[np.float32]:
     keep_memory()
-    network.to(best_device())
+    move(network, best_device())
     batches = progress(plain_batches(places, how, BATCH), "name scenes", -(-len(places) // BATCH), "batch")
     return torch.cat([network(batch.to(best_device())).cpu() for batch in batches]).numpy()

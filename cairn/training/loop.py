@@ -28,6 +28,7 @@ from cairn.processes import rank, world
 from cairn.progress import progress
 from cairn.training.averaging import averaged
 from cairn.training.checkpoint import State
+from cairn.training.layout import lay_back, lay_out
 from cairn.training.optimiser import clip_gradients, make_optimiser, set_rates
 from cairn.training.photos import AugmentedPhotos, Location, plain_batches
 from cairn.training.rows import RowAverage, RowOptimiser
@@ -86,7 +87,8 @@ def train(
     head = LOSSES[params.loss](embedder.config.dimensions, sizes, getattr(schedule.losses, params.loss))
     head.class_weights = class_weights(schedule.class_weight, sizes)
     head.requires_grad_(schedule.class_share == 1)  # otherwise its rows have an optimiser of their own
-    network = Network(embedder, head).to(best_device())
+    network = Network(embedder, head)
+    lay_out(network, best_device())
     optimiser = make_optimiser(embedder, head, schedule)
     means = start(network, train_side, schedule, precision, whiten=params.weights != "none")
     fitting = fitting_of(network, optimiser, schedule)
@@ -109,7 +111,7 @@ def train(
             on_epoch(row)
     if rank() == 0:
         network.load_state_dict(state.best())
-    network.cpu().eval()
+    lay_back(network.eval())
     return Trained(embedder, head, state.history, state.best_epoch())
 
 

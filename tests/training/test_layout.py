@@ -1,0 +1,62 @@
+"""A network laid out for training says what it said before, and is laid back as it was."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from timm.layers import set_fused_attn, use_fused_attn
+
+from cairn.networks.embedder import Embedder, make_embedder
+from cairn.training.layout import FUSED, lay_back, lay_out
+
+CPU = torch.device("cpu")
+
+
+def embedder(backbone: str) -> Embedder:
+    torch.manual_seed(0)
+    return make_embedder(backbone, "none", "auto", "linear", 16, None, 256, 10.0, "centre").eval()
+
+
+def fused(network: Embedder) -> list[bool]:
+    return [getattr(module, FUSED) for module in network.modules() if hasattr(module, FUSED)]
+
+
+@pytest.mark.parametrize(("backbone", "layers"), [("test_resnet", 0), ("test_vit", 6)])
+def test_the_same_features_and_gradients_and_the_same_network_afterwards(backbone: str, layers: int) -> None:
+    network = embedder(backbone)
+    size = network.config.preprocessing.size
+    images = torch.randn(3, 3, size, size)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+
+    def seen() -> tuple[torch.Tensor, list[torch.Tensor]]:
+        network.zero_grad()
+        found = network.features(images)
+        found.square().sum().backward()
+        return found.detach(), [p.grad.clone() for p in network.parameters() if p.grad is not None]
+
+    plain, plain_gradients = seen()
+    lay_out(network, CPU)
+    assert fused(network) == [False] * layers
+    assert all(p.is_contiguous(memory_format=torch.channels_last) for p in network.parameters() if p.ndim == 4)
+    laid_out, gradients = seen()
+    torch.testing.assert_close(laid_out, plain, rtol=1e-4, atol=1e-4)
+    assert len(gradients) == len(plain_gradients) > 0
+    for one, other in zip(gradients, plain_gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-2, atol=1e-3 * other.abs().max().item())
+    lay_back(network)
+    assert fused(network) == [True] * layers
+    assert all(p.is_contiguous() for p in network.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert torch.equal(network.features(images), plain)
+
+
+def test_who_wants_no_fused_attention_has_none_afterwards_either() -> None:
+    wanted = use_fused_attn()
+    set_fused_attn(False)
+    try:
+        network = embedder("test_vit")
+        lay_out(network, CPU)
+        lay_back(network)
+        assert fused(network) == [False] * 6
+    finally:
+        set_fused_attn(wanted)
