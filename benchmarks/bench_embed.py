@@ -7,7 +7,7 @@ time of each, and the ratio of embedding to it.
 
 cairn embed: what the stage does.
 decoding: what that does without the network, by all threads.
-bare: the network alone on batches that are there, of 8 or of 32, laid out and with memory kept as the stage does it; the
+bare: the network alone on batches that are there, of 8 or of 32, laid out and with memory kept as in the stage; the
 faster of these is what embedding is held against.
 bare, as PyTorch comes: batches of 32, nothing set.
 plain loop: one photo after the other, opened and decoded in full by Pillow, resized, one a batch, nothing set.
