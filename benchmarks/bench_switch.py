@@ -64,7 +64,8 @@ def publish(folder: Path, server: Path, *arguments: str) -> tuple[float, float]:
     """When it began and when it ended."""
     start = time.perf_counter()
     folders = ["--gallery", str(folder / "gallery"), "--repository", str(folder / "triton_repo")]
-    with contextlib.redirect_stdout(io.StringIO()) as told:
+    told = io.StringIO()
+    with contextlib.redirect_stdout(told), contextlib.redirect_stderr(told):
         if cairn(["publish", *arguments, *folders, "--server-folder", str(server)]) != 0:
             raise SystemExit(told.getvalue())
     return start, time.perf_counter()
