@@ -9,10 +9,10 @@ export MLFLOW_DISABLE_TELEMETRY := true
 # Idle threads that look for more work slow each other down many times over where something else uses the cores too.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup repro test lint serve bench fuzz mlflow lock params clean
+.PHONY: help setup repro test lint serve bench fuzz hostile hostile-large mlflow lock params clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 setup: .venv/.ready .venv-server/.ready ## the two environments, from hash-locked requirements (.venv, .venv-server)
 
@@ -52,6 +52,12 @@ bench: setup ## the benchmarks of docs/benchmarks.md
 
 fuzz: setup ## 10,000 malformed requests to a real server on what `make repro` exported
 	@python benchmarks/fuzz_server.py
+
+hostile: setup ## broken and harmful photos, tars, tables and params on the real stages; writes the table of docs/hostile-data.md
+	@python tests/hostile/run.py --write
+
+hostile-large: setup ## a label file of ten million rows, odd ones among them
+	@python tests/hostile/large.py
 
 mlflow: setup ## the MLflow page, on http://127.0.0.1:5000
 	@mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port 5000

@@ -117,9 +117,11 @@ def _read(path: Path) -> pa.Table:
     if not path.exists():
         raise ManifestError(f"{path}: no such file; run the stage that makes it (`dvc repro` runs what is missing)")
     try:
-        return pq.read_table(path)
-    except pa.ArrowInvalid as error:
-        raise ManifestError(f"{path}: not a parquet file ({error})") from error
+        table = pq.read_table(path)
+        table.validate(full=True)  # texts that are none, too, would only fail where they are used
+        return table
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise ManifestError(f"{path}: not a parquet file ({error}); run the stage that makes it again") from error
 
 
 def _conform(table: pa.Table, schema: pa.Schema, path: Path) -> pa.Table:
@@ -129,5 +131,5 @@ def _conform(table: pa.Table, schema: pa.Schema, path: Path) -> pa.Table:
         raise ManifestError(f"{path}: columns missing {missing}, unknown {extra}; wanted {schema.names}")
     try:
         return table.select(schema.names).cast(schema)
-    except (pa.ArrowInvalid, ValueError) as error:
+    except (pa.ArrowException, ValueError) as error:
         raise ManifestError(f"{path}: {error}") from error

@@ -6,10 +6,12 @@ An unknown key or a value out of range stops with the param's name and what is a
 from __future__ import annotations
 
 import itertools
+import reprlib
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 from ruamel.yaml.error import YAMLError
 
 from cairn.losses.params import ArcFaceParams, SoftmaxParams, SubCenterParams, TripletParams
@@ -23,6 +25,12 @@ Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
 Pixels = Annotated[int, Field(ge=32, le=2048)]  # of a side of the network's square input
 
+MAX_BYTES = 200_000  # of params.yaml, which has some 5,000: YAML takes its time
+MAX_SHOWN = 20  # wrong params that are named
+MAX_NAME = 100  # characters of a part of their names
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 2, 200, 200
+
 
 class ParamsError(ValueError):
     """params.yaml says something that cannot be."""
@@ -31,7 +39,7 @@ class ParamsError(ValueError):
 class Block(BaseModel):
     """A block of params.yaml: immutable, and no key but the ones named here."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class SyntheticParams(Block):
@@ -427,20 +435,30 @@ class Params(Block):
 def load_params(path: Path) -> Params:
     """Read and check params.yaml. Raises ParamsError with each wrong param's full name, value and what is allowed."""
     try:
+        if not path.is_file() and path.exists():
+            raise ParamsError(f"{path}: not a file; run from the project's root or pass --params")
+        if path.stat().st_size > MAX_BYTES:
+            raise ParamsError(f"{path}: {path.stat().st_size} bytes, over the limit of {MAX_BYTES}; `make params`")
         content = read_yaml(path)
     except FileNotFoundError as error:
         raise ParamsError(f"{path}: no such file; run from the project's root or pass --params") from error
+    except OSError as error:
+        raise ParamsError(f"{path}: cannot be read ({error.strerror}); give read rights") from error
     except (YAMLError, UnicodeDecodeError) as error:
-        raise ParamsError(f"{path}: not YAML: {error}") from error
+        raise ParamsError(f"{path}: not YAML: {error}; mend it, or `make params` makes it anew") from error
     try:
         return Params.model_validate(content)
     except ValidationError as error:
         lines = [f"{path}: {error.error_count()} param(s) cannot be used:"]
-        for item in error.errors():
-            name = ".".join(str(part) for part in item["loc"]) or "(the whole file)"
-            lines.append(f"  {name} = {item['input']!r}: {_reason(item['type'], item['msg'])}")
+        lines += [_said(item) for item in error.errors(include_url=False)[:MAX_SHOWN]]
         raise ParamsError("\n".join(lines)) from error
 
 
-def _reason(kind: str, message: str) -> str:
-    return {"extra_forbidden": "no such param", "missing": "missing"}.get(kind, message)
+def _said(item: ErrorDetails) -> str:
+    """A line about a wrong param; shortened, since anchors make a value of gigabytes out of a few lines."""
+    name = ".".join(str(part)[:MAX_NAME] for part in item["loc"]) or "(the whole file)"
+    name = name if name.isprintable() else repr(name)
+    if item["type"] == "missing":
+        return f"  {name}: missing"
+    message = "no such param" if item["type"] == "extra_forbidden" else item["msg"]
+    return f"  {name} = {_SHORT.repr(item['input'])}: {message}"

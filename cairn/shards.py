@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import re
+import stat
 import tarfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -13,6 +15,15 @@ from typing import NamedTuple
 
 BLOCK = tarfile.BLOCKSIZE
 MOST_OPEN = 256  # shards of a reader; a process may often have 1,024 files open in all
+MAX_SIZE = 1 << 60  # bytes of a file: more than any disk has
+MAX_EXTENDED = 100_000  # bytes of a header that holds a long name or attributes
+EXTENDED = (
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)
 
 
 class ShardError(ValueError):
@@ -56,20 +67,59 @@ def _padded(size: int) -> int:
     return -(-size // BLOCK) * BLOCK
 
 
+class _Header(tarfile.TarInfo):
+    """A header that is looked at before tarfile follows it: Python 3.11 does not end, or takes what is claimed."""
+
+    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:  # what tarfile documents as its entry point
+        _check_size(self)
+        if self.type == tarfile.GNUTYPE_SPARSE:
+            raise tarfile.ReadError(_sparse(self.offset))
+        if self.type in EXTENDED:
+            self._look_ahead(tar)
+        return super()._proc_member(tar)  # type: ignore[misc, no-any-return]
+
+    def _look_ahead(self, tar: tarfile.TarFile) -> None:
+        if self.size > MAX_EXTENDED:
+            raise tarfile.ReadError(f"the header at byte {self.offset} has a name or attributes of {self.size} bytes")
+        file = tar.fileobj
+        if file is None:
+            raise tarfile.ReadError("closed")
+        here = file.tell()
+        content = file.read(self.size)
+        file.seek(here)
+        if b"GNU.sparse." in content:
+            raise tarfile.ReadError(_sparse(self.offset))
+        if re.search(rb"[0-9]{100}", content):  # tarfile takes a time of the square of such a number's length
+            raise tarfile.ReadError(f"the header at byte {self.offset} has attributes that are none")
+
+
+def _check_size(item: tarfile.TarInfo) -> None:
+    """Below 0 tarfile would go back, for ever."""
+    if not 0 <= item.size < MAX_SIZE:
+        raise tarfile.ReadError(f"the header at byte {item.offset} claims {item.size} bytes")
+
+
+def _sparse(offset: int) -> str:
+    return f"the file at byte {offset} is stored with holes; pack it again without --sparse"
+
+
 def index_shard(path: Path, root: Path) -> list[Member]:
     """Every regular file of a tar, without unpacking it; links, folders and devices are passed over.
 
-    Raises ShardError, naming file and offset, where the tar is cut off or is no tar.
+    Raises ShardError, naming file and offset, where the tar is cut off, broken within, or is no tar.
     """
+    shard = str(path.relative_to(root))
+    members = []
     try:
-        with tarfile.open(path, "r:") as tar:
-            members = [
-                Member(item.name, str(path.relative_to(root)), item.offset_data, item.size)
-                for item in tar
-                if item.isreg()
-            ]
-    except tarfile.TarError as error:
+        with tarfile.open(path, "r:", tarinfo=_Header) as tar:
+            for item in tar:
+                _check_size(item)  # attributes may have changed it
+                if item.isreg():
+                    members.append(Member(item.name, shard, item.offset_data, item.size))
+            end = tar.offset
+    except Exception as error:  # tarfile lets ValueError, OverflowError, IndexError and more through
         raise ShardError(f"{path}: not a whole tar file ({error}); fetch it again") from error
+    _check_end(path, end)
     length = path.stat().st_size
     for member in members:
         if member.offset + member.size > length:
@@ -77,11 +127,24 @@ def index_shard(path: Path, root: Path) -> list[Member]:
     return members
 
 
+def _check_end(path: Path, end: int) -> None:
+    """tarfile takes a broken header, and the end of the file, for the end of the archive."""
+    with path.open("rb") as file:
+        file.seek(end)
+        block = file.read(BLOCK)
+    if block != bytes(BLOCK):
+        state = f"the header at byte {end} is broken" if len(block) == BLOCK else f"it is cut off at byte {end}"
+        raise ShardError(f"{path}: not a whole tar file ({state}); fetch it again")
+
+
 class _OpenFile:
     """A file open for reading until nobody holds this, so that a thread may read what another has put away."""
 
     def __init__(self, path: Path) -> None:
-        self.descriptor = os.open(path, os.O_RDONLY)
+        """Raises OSError."""
+        self.descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would wait for a writer
+        status = os.fstat(self.descriptor)
+        self.length, self.is_file = status.st_size, stat.S_ISREG(status.st_mode)
 
     def __del__(self) -> None:
         if hasattr(self, "descriptor"):  # it could be opened
@@ -97,11 +160,16 @@ class ShardReader:
         self._opening = Lock()
 
     def read(self, shard: str, offset: int, size: int) -> bytes:
-        """The photo's bytes. Raises ShardError if the shard is missing or ends before offset + size."""
+        """The photo's bytes. Raises ShardError if the shard is missing, no file, or ends before offset + size."""
         file = self._files.get(shard) or self._opened(shard)
-        content = os.pread(file.descriptor, size, offset)
-        if len(content) != size:
-            raise ShardError(f"{self.root / shard}: {size} bytes wanted at {offset}, {len(content)} are there")
+        # What does not lie in the file is not asked for: the reader would first make room for it.
+        inside = offset >= 0 and 0 <= size <= file.length - offset
+        content = os.pread(file.descriptor, size, offset) if inside else b""
+        if not inside or len(content) != size:
+            raise ShardError(
+                f"{self.root / shard}: {size} bytes wanted at {offset}, of a file of {file.length}; "
+                "run `dvc repro fetch`"
+            )
         return content
 
     def _opened(self, shard: str) -> _OpenFile:
@@ -114,14 +182,17 @@ class ShardReader:
 
     def _open(self, shard: str) -> _OpenFile:
         path = self.root / shard
-        if not path.resolve().is_relative_to(self.root.resolve()):
-            raise ShardError(f"shard {shard!r} lies outside {self.root}")
+        if "\0" in shard or not path.resolve().is_relative_to(self.root.resolve()):
+            raise ShardError(f"shard {shard!r} lies outside {self.root}; run `dvc repro fetch`")
         try:
-            return _OpenFile(path)
+            file = _OpenFile(path)
         except OSError as error:
             raise ShardError(
                 f"{path}: {error.strerror}; run `dvc repro fetch`, or `dvc checkout` if it is cached"
             ) from error
+        if not file.is_file:
+            raise ShardError(f"{path}: not a file; run `dvc repro fetch`")
+        return file
 
     def close(self) -> None:
         """Close every open shard."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -83,4 +84,21 @@ def test_what_is_refused(tmp_path: Path) -> None:
         read_images(tmp_path / "nowhere")
     (tmp_path / "images.parquet").write_text("not parquet")
     with pytest.raises(ManifestError, match="not a parquet file"):
+        read_images(tmp_path)
+
+
+def test_texts_that_are_no_utf8_are_refused_when_they_are_read(tmp_path: Path) -> None:
+    """Arrow reads them, and only fails where they are used."""
+    wrong = pa.array([b"\xff\xfe"], pa.binary()).view(pa.string())
+    table = pa.Table.from_pylist([row("000000000000000a")], schema=IMAGES)
+    pq.write_table(table.set_column(6, IMAGES.field("author"), wrong), tmp_path / "images.parquet")
+    with pytest.raises(ManifestError, match="UTF8"):
+        read_images(tmp_path)
+
+
+def test_a_column_of_another_kind_is_refused(tmp_path: Path) -> None:
+    table = pa.Table.from_pylist([row("000000000000000a")], schema=IMAGES)
+    table = table.set_column(2, "offset", pa.array([[1]], pa.list_(pa.int64())))
+    pq.write_table(table, tmp_path / "images.parquet")
+    with pytest.raises(ManifestError, match=r"images\.parquet: .*cast"):
         read_images(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -70,6 +71,13 @@ def test_a_reader_refuses_what_lies_outside_or_beyond(tmp_path: Path) -> None:
             reader.read("shard_00000.tar", 10**6, 3)
         with pytest.raises(ShardError, match="dvc"):
             reader.read("shard_00009.tar", 0, 3)
+        for offset, size in ((-1, 3), (0, -1), (0, 2**62), (2**70, 1)):
+            with pytest.raises(ShardError, match=f"{size} bytes wanted at {offset}, of a file of 10240"):
+                reader.read("shard_00000.tar", offset, size)
+        os.mkfifo(tmp_path / "in" / "pipe")
+        for shard, said in (("pipe", "not a file"), ("", "not a file"), ("a\0", "outside"), ("x" * 300, "too long")):
+            with pytest.raises(ShardError, match=said):
+                reader.read(shard, 0, 1)
 
 
 def open_in(folder: Path) -> int:

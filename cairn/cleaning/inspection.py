@@ -23,6 +23,7 @@ from cairn.progress import progress
 from cairn.shards import ShardReader
 
 THUMBNAIL = 16  # pixels a side
+JPEG_SIDE = 65_500  # pixels of a JPEG's side at most, as libjpeg sets it
 
 
 class Place(NamedTuple):
@@ -74,6 +75,8 @@ def look_at(raw: Path, params: CleanParams, place: Place) -> Look:
     try:
         image = decode(content, params.short_side, params.max_megapixels)
         width, height = true_size(content)
+        if min(width, height) > params.short_side and max(image.size) > JPEG_SIDE:
+            raise DecodeError(f"{width} x {height} pixels, too long a shape for a JPEG of the stored size")
     except DecodeError as error:
         return Look(place.image_id, error=str(error))
     grey = image.convert("L")

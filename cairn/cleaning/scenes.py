@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from cairn.cleaning.reasons import INDOOR, Dropped, dropped
 from cairn.params import SceneParams
 
+WAY_OUT = "set clean.scenes.categories to Places365's IO_places365.txt"
+
 
 class SceneError(ValueError):
     """A category list that cannot be used."""
@@ -25,10 +27,14 @@ def read_outdoor(path: Path) -> NDArray[np.bool_]:
     1 means indoor, 2 outdoor. Raises SceneError naming the line otherwise.
     """
     flags = []
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise SceneError(f"{path}: not UTF-8 ({error}); {WAY_OUT}") from error
+    for number, line in enumerate(lines, start=1):
         flag = line.rsplit(" ", 1)[-1]
         if flag not in ("1", "2"):
-            raise SceneError(f"{path}, line {number}: {line!r} does not end in 1 (indoor) or 2 (outdoor)")
+            raise SceneError(f"{path}, line {number}: {line!r} does not end in 1 (indoor) or 2 (outdoor); {WAY_OUT}")
         flags.append(flag == "2")
     return np.array(flags)
 

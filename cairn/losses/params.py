@@ -12,7 +12,7 @@ Margin = Annotated[float, Field(ge=0, lt=3.15)]  # radians
 class LossParams(BaseModel):
     """Immutable, and no key but the ones named here."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ArcFaceParams(LossParams):

@@ -13,7 +13,7 @@ NeckName = Literal["none", "linear", "linear_relu", "linear_prelu", "dropout_lin
 class AttentionParams(BaseModel):
     """How an attention branch is built, and how it is trained beside the embedding."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     weighting: Literal["residual", "plain"] = "residual"  # features x (1 + M) as published, or x M
     width: Annotated[int, Field(ge=8, le=8192)] | None = None  # channels of the 3x3 convolutions; none: the backbone's

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -43,6 +44,11 @@ class Source(Protocol):
 
 class SourceError(RuntimeError):
     """A source that cannot be read as the params say."""
+
+
+def plain(name: str) -> str:
+    """A landmark's name without control characters, which would act on the terminal or the page that shows it."""
+    return "".join(" " if unicodedata.category(letter) in ("Cc", "Cs") else letter for letter in name)
 
 
 def pack(photos: Iterable[Photo], out: Path, shard_mb: float) -> pa.Table:

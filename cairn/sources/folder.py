@@ -13,7 +13,7 @@ import pyarrow as pa
 from cairn.manifest import LANDMARKS, image_id_of
 from cairn.params import FolderParams
 from cairn.progress import progress
-from cairn.sources.base import Fetched, Photo, SourceError, pack
+from cairn.sources.base import Fetched, Photo, SourceError, pack, plain
 
 NOT_PHOTOS = frozenset(
     {".txt", ".md", ".rst", ".json", ".jsonl", ".csv", ".tsv", ".xml", ".xmp", ".yaml", ".yml", ".html", ".htm", ".pdf"}
@@ -21,6 +21,9 @@ NOT_PHOTOS = frozenset(
 )
 NOT_PHOTO_NAMES = frozenset({"thumbs.db", ".ds_store", "desktop.ini", "license", "licence", "readme"})
 NOT_LANDMARKS = frozenset({"__MACOSX", "@eaDir"})  # folders that unpackers and network stores leave behind
+
+MAX_SHOWN = 200  # characters of a path that is none
+MAX_BYTES = 1_000_000_000  # of a file that may be a photo: it is read whole
 
 LAYOUT = "put each landmark's photos into a folder of its own, as <landmarks>/Eiffel_Tower/photo.jpg"
 
@@ -43,15 +46,16 @@ class FolderSource:
         """Pack every photo of the trees into tar shards below `out`, landmarks first, ordered by path.
 
         A landmark's id is the position of its folder among the sorted top folders. Nothing is decoded: broken and empty
-        files are packed too. Files whose ending no image has, hidden files, and links that lead out of the tree or to a
-        folder are left out and counted. `keep` is not used: there is nothing to resume.
+        files are packed too. Files whose ending no image has, hidden files, files over MAX_BYTES, and links that lead
+        out of the tree or to a folder are left out and counted. `keep` is not used: there is nothing to resume.
 
-        Raises SourceError if a param names no folder, if there is no landmark folder with a photo, or if a file
-        cannot be read.
+        Raises SourceError if a param names no folder, if there is no landmark folder with a photo, if a file cannot be
+        read, or if two files go by one name.
         """
         counts: Counter[str] = Counter()
         found, names = self._landmark_photos(counts)
         distractors = self._distractors(counts)
+        _check_names(found + distractors)
         images = pack(_read(progress(found + distractors, "packing your photos")), out, self.shard_mb)
         shown = {photo.landmark_id for photo in found}
         rows = [{"landmark_id": i, "name": name, "category": None} for i, name in enumerate(names) if i in shown]
@@ -64,6 +68,7 @@ class FolderSource:
             "outside_any_landmark": counts["outside_any_landmark"],
             "not_photos": counts["not_photos"],
             "hidden": counts["hidden"],
+            "too_large": counts["too_large"],
             "links_not_followed": counts["links_not_followed"],
         }
         return Fetched(images, pa.Table.from_pylist(rows, schema=LANDMARKS), facts)
@@ -107,7 +112,13 @@ class FolderSource:
 def _folder(path: Path | None, param: str, way_out: str) -> Path:
     if path is None:
         raise SourceError(f"{param} is null; set it to a folder: {way_out}")
-    if not path.exists():
+    try:
+        there = path.exists()
+    except OSError as error:
+        raise SourceError(
+            f"{param} = {str(path)[:MAX_SHOWN]}: cannot be opened ({error.strerror}); {way_out}"
+        ) from error
+    if not there:
         raise SourceError(f"{param} = {path}: no such folder (a relative path starts at the project's root); {way_out}")
     if not path.is_dir():
         raise SourceError(f"{param} = {path}: a file, not a folder; {way_out}")
@@ -132,14 +143,16 @@ def _top_level(root: Path, counts: Counter[str]) -> tuple[list[Path], int]:
 
 def _photo_files(folder: Path, root: Path, counts: Counter[str]) -> Iterator[Path]:
     """Files at any depth that may be photos, in an order that depends on names alone; the others are counted."""
-    for entry in _entries(folder):
+    left = _entries(folder)[::-1]
+    while left:
+        entry = left.pop()
         if _is_link_to_leave(entry, root):
             counts["links_not_followed"] += 1
         elif entry.is_dir():
             if _is_hidden_folder(entry.name):
                 counts["hidden"] += 1
             else:
-                yield from _photo_files(Path(entry.path), root, counts)
+                left += _entries(Path(entry.path))[::-1]
         elif _is_photo(entry, counts):
             yield Path(entry.path)
 
@@ -150,7 +163,7 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
             return sorted(entries, key=lambda entry: os.fsencode(entry.name))
     except OSError as error:
         raise SourceError(
-            f"{_shown(folder)}: cannot be listed ({error.strerror}); give read rights or move it"
+            f"{plain(_shown(folder))}: cannot be listed ({error.strerror}); give read rights or move it"
         ) from error
 
 
@@ -175,7 +188,31 @@ def _is_photo(entry: os.DirEntry[str], counts: Counter[str]) -> bool:
     if name.startswith("."):
         counts["hidden"] += 1
         return False
+    if _size(entry) > MAX_BYTES:
+        counts["too_large"] += 1
+        return False
     return True
+
+
+def _size(entry: os.DirEntry[str]) -> int:
+    try:
+        return entry.stat().st_size
+    except OSError as error:
+        raise _unreadable(Path(entry.path), error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> SourceError:
+    return SourceError(f"{plain(_shown(path))}: cannot be read ({error.strerror}); give read rights or move it away")
+
+
+def _check_names(found: Iterable[_Found]) -> None:
+    """Names that are not UTF-8 are written as they would be escaped, and another file may have that very name."""
+    names: dict[str, Path] = {}
+    for photo in found:
+        other = names.setdefault(photo.source_name, photo.path)
+        if other != photo.path:
+            both = " and ".join(repr(os.fsencode(path)) for path in (other, photo.path))
+            raise SourceError(f"{both} are both called {photo.source_name!r} here; rename one")
 
 
 def _read(found: Iterable[_Found]) -> Iterator[Photo]:
@@ -183,10 +220,7 @@ def _read(found: Iterable[_Found]) -> Iterator[Photo]:
         try:
             content = photo.path.read_bytes()
         except OSError as error:
-            shown = _shown(photo.path)
-            raise SourceError(
-                f"{shown}: cannot be read ({error.strerror}); give read rights or move it away"
-            ) from error
+            raise _unreadable(photo.path, error) from error
         yield Photo(image_id_of(photo.source_name), content, photo.landmark_id, photo.source_name)
 
 
@@ -200,5 +234,5 @@ def _shown(path: Path) -> str:
 
 
 def _clean_name(folder: Path) -> str:
-    name = _shown(Path(folder.name))
+    name = plain(_shown(Path(folder.name)))
     return name.replace("_", " ").strip() or name

@@ -20,7 +20,7 @@ from cairn.manifest import IMAGES, LANDMARKS
 from cairn.params import Gldv2Params
 from cairn.progress import progress
 from cairn.shards import ShardError, index_shard
-from cairn.sources.base import Fetched, SourceError
+from cairn.sources.base import Fetched, SourceError, plain
 from cairn.sources.download import AGAIN, Effort, Wanted, download_all
 
 HINT = "check fetch.gldv2.base_url, split, first_shard and last_shard"
@@ -38,6 +38,7 @@ ID = pa.field("id", pa.string())
 LANDMARK = pa.field("landmark_id", pa.int64())
 CATEGORY = pa.field("category", pa.string())
 BLOCK = 16 << 20  # bytes that the CSV reader takes at once; a row must fit
+MAX_SHOWN = 200  # characters of what is wrong
 
 
 class _Tables(NamedTuple):
@@ -127,7 +128,7 @@ class Gldv2Source:
         if self.params.split == "test":
             return _unique(*_test_labels(store / TEST_LANDMARKS), store / TEST_LANDMARKS)
         if self.params.labels == "clean":
-            return _unique(_clean_labels(store / CLEAN), {}, store / CLEAN)
+            return _unique(*_clean_labels(store / CLEAN), store / CLEAN)
         return _unique(*_train_labels(store / TRAIN), store / TRAIN)
 
     def _read_categories(self, store: Path, tables: _Tables, there: set[Path]) -> pa.Table | None:
@@ -159,9 +160,9 @@ def _read_csv(path: Path, fields: list[pa.Field]) -> pa.Table:
                 column_types=pa.schema(fields), include_columns=[f.name for f in fields]
             ),
         )
-    except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
+    except (pa.ArrowException, OSError) as error:
         names = ",".join(field.name for field in fields)
-        raise _unusable(path, f"no CSV with columns {names} ({error})") from error
+        raise _unusable(path, f"no CSV with columns {names} ({_short(str(error))})") from error
 
 
 def _unusable(path: Path, reason: str) -> SourceError:
@@ -171,23 +172,30 @@ def _unusable(path: Path, reason: str) -> SourceError:
 
 
 def _train_labels(path: Path) -> tuple[pa.Table, dict[str, int]]:
-    """train.csv of either release; a row without a landmark says nothing about its image, and is left out."""
-    rows = _read_csv(path, [ID, LANDMARK])
+    """train.csv of either release."""
+    return _labelled(_read_csv(path, [ID, LANDMARK]))
+
+
+def _labelled(rows: pa.Table) -> tuple[pa.Table, dict[str, int]]:
+    """A row without a landmark says nothing about its image, not that it shows none: it is left out."""
     known = rows.filter(pc.is_valid(rows["landmark_id"]))
     return known, {"unlabelled": rows.num_rows - known.num_rows}
 
 
-def _clean_labels(path: Path) -> pa.Table:
+def _clean_labels(path: Path) -> tuple[pa.Table, dict[str, int]]:
     """train_clean.csv (landmark_id,images: ids with spaces between) as a row per image."""
     rows = _read_csv(path, [LANDMARK, pa.field("images", pa.string())]).combine_chunks()
-    lists = pc.split_pattern_regex(pc.utf8_trim_whitespace(rows["images"]), r"\s+").combine_chunks()
+    lists = _whole(pc.split_pattern_regex(pc.utf8_trim_whitespace(rows["images"]), r"\s+"))
     ids = pc.list_flatten(lists)
-    return pa.table({"id": ids, "landmark_id": rows["landmark_id"].take(pc.list_parent_indices(lists))})
+    return _labelled(
+        pa.table({"id": ids, "landmark_id": _whole(rows["landmark_id"]).take(pc.list_parent_indices(lists))})
+    )
 
 
 def _index_labels(listed: Path, labels: Path) -> tuple[pa.Table, dict[str, int]]:
     """index_image_to_landmark.csv as far as index.csv lists its images."""
-    ids, rows = _read_csv(listed, [ID])["id"], _read_csv(labels, [ID, LANDMARK])
+    ids = _read_csv(listed, [ID])["id"]
+    rows, _ = _labelled(_read_csv(labels, [ID, LANDMARK]))
     known = rows.filter(pc.is_in(rows["id"], value_set=_whole(ids)))
     unlabelled = pc.sum(pc.invert(pc.is_in(ids, value_set=_whole(rows["id"])))).as_py() or 0
     return known, {"unlabelled": unlabelled, "labelled_not_in_index": rows.num_rows - known.num_rows}
@@ -198,18 +206,31 @@ def _test_labels(path: Path) -> tuple[pa.Table, dict[str, int]]:
     rows = _read_csv(path, [ID, pa.field("landmarks", pa.string()), pa.field("Usage", pa.string())])
     used = rows.filter(pc.not_equal(rows["Usage"], "Ignored"))
     landmarks = pc.utf8_trim_whitespace(used["landmarks"])
-    wrong = landmarks.filter(pc.invert(pc.match_substring_regex(landmarks, r"^(\d+(\s+\d+)*)?$")))
+    # 18 digits fit into the 64 bits of an id
+    wrong = landmarks.filter(pc.invert(pc.match_substring_regex(landmarks, r"^(\d{1,18}(\s+\d{1,18})*)?$")))
     if len(wrong):
-        raise _unusable(path, f"landmarks = {wrong[0].as_py()!r}, not landmark ids with spaces between")
+        raise _unusable(path, f"landmarks = {_cut(wrong[0])}, not landmark ids with spaces between")
     first = pc.struct_field(pc.extract_regex(landmarks, r"^(?P<first>\d+)"), "first").cast(pa.int64())
     return pa.table({"id": used["id"], "landmark_id": first}), {"ignored": rows.num_rows - used.num_rows}
 
 
+def _cut(value: pa.Scalar) -> str:
+    """A wrong value as a message shows it."""
+    return _short(repr(value.as_py()))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
+
+
 def _unique(table: pa.Table, left_out: dict[str, int], path: Path) -> _Labels:
-    """Checks ids; keeps the first of rows that name one image."""
+    """Checks ids of images and landmarks; keeps the first of rows that name one image."""
     wrong = table["id"].filter(pc.invert(pc.match_substring_regex(table["id"], "^[0-9a-f]{16}$")))
     if len(wrong):
-        raise _unusable(path, f"id {wrong[0].as_py()!r} is not 16 hexadecimal characters")
+        raise _unusable(path, f"id {_cut(wrong[0])} is not 16 hexadecimal characters")
+    below = table.filter(pc.less(table["landmark_id"], 0))
+    if below.num_rows:
+        raise _unusable(path, f"id {below['id'][0]} has the landmark_id {below['landmark_id'][0]}, which is below 0")
     kept = table.take(_firsts(table["id"]))
     return _Labels(kept, left_out | {"listed_again": table.num_rows - kept.num_rows})
 
@@ -292,4 +313,4 @@ def _landmarks(images: pa.Table, categories: pa.Table | None) -> tuple[pa.Table,
 def _name(category: str) -> str:
     """.../wiki/Category:Tour_Eiffel_%28Paris%29 -> Tour Eiffel (Paris)."""
     _, found, name = category.partition("Category:")
-    return unquote(name if found else category.rstrip("/").rpartition("/")[2]).replace("_", " ").strip()
+    return plain(unquote(name if found else category.rstrip("/").rpartition("/")[2])).replace("_", " ").strip()

@@ -73,6 +73,7 @@ def test_what_is_no_photo_is_counted_and_left_out(tmp_path: Path) -> None:
         "outside_any_landmark": 1,
         "not_photos": 7,
         "hidden": 3,
+        "too_large": 0,
         "links_not_followed": 0,
     }
 

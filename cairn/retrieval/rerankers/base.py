@@ -26,7 +26,7 @@ class RerankError(ValueError):
 class StepParams(BaseModel, ABC):
     """Params of one step of a chain: immutable, no key but those named; a `name` tells which step it is."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @property
     @abstractmethod
