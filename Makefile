@@ -9,7 +9,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 # Idle threads that look for more work slow each other down many times over where something else uses the cores too.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup repro test lint serve bench fuzz hostile hostile-large mlflow lock params clean
+.PHONY: help setup repro test lint serve bench fuzz fuzz-readers hostile hostile-large mlflow lock params clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -52,6 +52,9 @@ bench: setup ## the benchmarks of docs/benchmarks.md
 
 fuzz: setup ## 10,000 malformed requests to a real server on what `make repro` exported
 	@python benchmarks/fuzz_server.py
+
+fuzz-readers: setup ## 10,000 changed files for each of the readers of shards, manifests and params
+	@python benchmarks/fuzz_readers.py
 
 hostile: setup ## broken and harmful photos, tars, tables and params on the real stages; writes the table of docs/hostile-data.md
 	@python tests/hostile/run.py --write

@@ -14,7 +14,8 @@ from cairn.shards import ShardError
 from cairn.sources.base import SourceError
 
 CLEAR = (SourceError, ShardError, ManifestError, ParamsError, SceneError)  # this project's own
-SECONDS = 120  # a case that takes longer hangs; the slowest takes 3
+BUSY_S = 60  # of the processor: a case that takes more hangs; the slowest takes 3
+IDLE_S = 900  # on the clock, on which the whole machine may stand still
 
 
 class Result(NamedTuple):
@@ -33,18 +34,21 @@ class Hang(BaseException):
 
 @contextmanager
 def soon() -> Iterator[None]:
-    """Raises Hang in the main thread when the block takes longer than SECONDS."""
+    """Raises Hang in the main thread when the block takes too long."""
 
     def ring(*_: object) -> None:
         raise Hang
 
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.alarm(SECONDS)
+    before = [(kind, signal.signal(kind, ring)) for kind in (signal.SIGPROF, signal.SIGALRM)]
+    signal.setitimer(signal.ITIMER_PROF, BUSY_S)
+    signal.alarm(IDLE_S)
     try:
         yield
     finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        for kind, handler in before:
+            signal.signal(kind, handler)
 
 
 def tried(part: str, kind: str, name: str, work: Callable[[], str]) -> Result:
