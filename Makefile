@@ -3,13 +3,15 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
+BIN_SUPPLY := .venv-supply/bin
+LOCKS := pipeline server container plan supply
 SERVER_BIN := .venv-server/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 # Idle threads that look for more work slow each other down many times over where something else uses the cores too.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup repro test lint serve bench fuzz fuzz-readers hostile hostile-large mlflow lock params clean
+.PHONY: help setup repro test lint serve bench fuzz fuzz-readers hostile hostile-large mlflow licences sbom audit lock params clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -28,6 +30,11 @@ setup: .venv/.ready .venv-server/.ready ## the two environments, from hash-locke
 	$(PYTHON) -m venv .venv-server
 	$(SERVER_BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/server.lock
 	$(SERVER_BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv-supply/.ready: requirements/supply.lock
+	$(PYTHON) -m venv .venv-supply
+	$(BIN_SUPPLY)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/supply.lock
 	@touch $@
 
 repro: setup ## run the nine stages on the embedded data (or what params.yaml says) and print what came out
@@ -68,6 +75,19 @@ mlflow: setup ## the MLflow page, on http://127.0.0.1:5000
 params: setup ## compose params.yaml from conf/
 	@python -m cairn.composing
 
+licences: setup .venv-supply/.ready ## the licences of all locked packages, into docs/licences.md
+	@python requirements/licences.py
+
+sbom: .venv-supply/.ready ## a CycloneDX bill of materials of each lock, in build/sbom/
+	@mkdir -p build/sbom
+	@for lock in $(LOCKS); do \
+		$(BIN_SUPPLY)/python -W ignore -m cyclonedx_py requirements --pyproject pyproject.toml --output-reproducible \
+			--output-format JSON --output-file build/sbom/$$lock.cdx.json requirements/$$lock.lock && \
+		echo "build/sbom/$$lock.cdx.json" || exit 1; done
+
+audit: .venv-supply/.ready ## known vulnerabilities of all locked packages; needs an advisory service
+	@$(BIN_SUPPLY)/python requirements/audit.py
+
 lock: setup ## make requirements/*.lock again from pyproject.toml (needs uv)
 	uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 		--extra pipeline --extra page --extra dev requirements/build.in pyproject.toml -o requirements/pipeline.lock
@@ -76,6 +96,8 @@ lock: setup ## make requirements/*.lock again from pyproject.toml (needs uv)
 	for extra in container plan; do \
 		uv pip compile --quiet --python-version 3.12 --generate-hashes --no-emit-index-url --no-header \
 			--extra $$extra pyproject.toml -o requirements/$$extra.lock; done
+	uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+		requirements/supply.in -o requirements/supply.lock
 
 clean: ## remove what the pipeline made, but not its cache nor the environments
 	rm -rf build mlflow.db
