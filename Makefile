@@ -12,6 +12,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: help setup repro test lint serve bench fuzz fuzz-readers hostile hostile-large mlflow licences sbom audit lock params clean
+.PHONY: help setup repro test lint serve bench verify kill fuzz mlflow lock params clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -38,6 +39,7 @@ setup: .venv/.ready .venv-server/.ready ## the two environments, from hash-locke
 	@touch $@
 
 repro: setup ## run the nine stages on the embedded data (or what params.yaml says) and print what came out
+	@python -m cairn.killed
 	@dvc repro
 	@cairn backfill
 	@cairn summary
@@ -56,6 +58,12 @@ serve: setup ## start a Triton server on what `make repro` exported; ask it with
 
 bench: setup ## the benchmarks of docs/benchmarks.md
 	@for file in benchmarks/bench_*.py; do python $$file; done
+
+verify: setup ## run the pipeline in two clones, the second elsewhere in every way, and compare all bytes and answers
+	@PYTHONPATH=tests python -m whole.verify $(OPTIONS)
+
+kill: setup ## kill `dvc repro` at 60 moments, fill its disk, cut its network; each time one more run must mend it
+	@PYTHONPATH=tests python -m whole.kill $(OPTIONS)
 
 fuzz: setup ## 10,000 malformed requests to a real server on what `make repro` exported
 	@python benchmarks/fuzz_server.py

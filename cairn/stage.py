@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
+import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,11 @@ EVALUATION = BUILD / "evaluation"
 EXPORT = BUILD / "export"
 PICTURES = BUILD / "pictures"
 REPORTS = Path("reports")
+
+FULL = {errno.ENOSPC, errno.EDQUOT}
+FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+NO_ROOM = 2**20  # bytes that are left on a full disk, at most
+KEPT = f"what was done is kept in {BUILD}/.partial/"
 
 
 @dataclass(frozen=True)
@@ -76,9 +83,27 @@ def run(name: str, work: Callable[[Job], Report | None], description: str | None
     except (ValueError, OSError, RuntimeError) as error:
         if os.environ.get("CAIRN_TRACEBACK"):
             raise
-        message = f"{name}: {error}\n(CAIRN_TRACEBACK=1 shows where in the code this was found)"
+        message = f"{name}: {error}{way_out(error)}\n(CAIRN_TRACEBACK=1 shows where in the code this was found)"
         print(message, file=sys.stderr)
         sys.exit(1)
+
+
+def way_out(error: BaseException) -> str:
+    """What to do about a full disk or a missing right, where the error does not say it; otherwise nothing."""
+    if "dvc repro" in str(error):
+        return ""
+    numbers = {cause.errno for cause in _causes(error) if isinstance(cause, OSError)}
+    if numbers & FULL or (BUILD.exists() and shutil.disk_usage(BUILD).free < NO_ROOM):  # torch and FAISS give no errno
+        return f"\nThe disk is full: make room where {BUILD}/ lies, then run `dvc repro` again; {KEPT}."
+    if numbers & FORBIDDEN:
+        return f"\nGive yourself the right to read and write that, then run `dvc repro` again; {KEPT}."
+    return ""
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _run(name: str, work: Callable[[Job], Report | None], logged: bool) -> None:

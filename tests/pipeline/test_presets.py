@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 
 import pytest
-from pipeline.test_whole import ROOT, TINY_DATA, clone, repro
+from whole.project import ROOT, TINY_DATA, clone, repro
 
 from cairn.composing import compose
 

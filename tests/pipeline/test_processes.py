@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from pipeline.test_whole import ROOT, TINY, clone, environment, repro
+from whole.project import ROOT, TINY, clone, environment, repro
 
 from cairn.composing import compose
 

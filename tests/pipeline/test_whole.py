@@ -1,89 +1,41 @@
-"""The whole pipeline by DVC in two clones of the project: the same dvc.lock to the byte, and sound figures.
+"""The whole pipeline by DVC in two clones of the project: the same bytes, and sound figures.
 
-The second clone is killed in the middle of training and goes on from there.
+The second clone lies and runs elsewhere in every way, is killed in the middle of training, and goes on from there.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pyarrow.parquet as pq
 import pytest
 from pipeline.served import check, compare
+from whole.project import TINY, TINY_DATA, clone, environment, repro
+from whole.running import Run
+from whole.verify import changes, cloned, compared, nothing_from_elsewhere, together
 
-from cairn.composing import compose
 from cairn.manifest import read_images
 from cairn.shards import ShardReader
 
-ROOT = Path(__file__).parents[2]
-TINY_DATA = [
-    "fetch.synthetic.landmarks=6",
-    "fetch.synthetic.images=90",
-    "fetch.synthetic.distractors=24",
-    "fetch.synthetic.exact_duplicates=4",
-    "fetch.synthetic.near_duplicates=4",
-    "fetch.synthetic.broken=3",
-    "fetch.synthetic.mislabelled=2",
-    "fetch.synthetic.size=64",
-    "fetch.shard_mb=0.1",
-    "clean.shard_mb=0.1",
-    "train.scratch.image_size=48",
-]
-TINY = [*TINY_DATA, "train.scratch.epochs=3"]
 
-
-def clone(target: Path) -> Path:
-    """What git would give of the working tree, in a repository of its own, with the tiny params."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-    )
-    for name in listed.stdout.decode().split("\0"):
-        if name and (ROOT / name).is_file() and name != "dvc.lock" and not name.startswith("reports/"):
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, target / name)
-    compose(target, target / "params.yaml", TINY)
-    subprocess.run(["git", "init", "-q"], cwd=target, check=True)
-    return target
-
-
-def environment(folder: Path) -> dict[str, str]:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    # The clone's own library, not the installed one.
-    return {**os.environ, "PATH": path, "PYTHONPATH": str(folder), "CAIRN_NO_MLFLOW": "1"}
-
-
-def repro(folder: Path, *arguments: str) -> str:
-    command = [sys.executable, "-m", "dvc", "repro", *arguments]
-    done = subprocess.run(command, cwd=folder, env=environment(folder), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return done.stdout + done.stderr
-
-
-def killed_repro(folder: Path, when: Callable[[], bool]) -> None:
+def killed_repro(run: Run, when: Callable[[], bool]) -> None:
     """Start `dvc repro` and kill all of it as soon as `when` says so."""
-    command = [sys.executable, "-m", "dvc", "repro"]
-    with (folder / "killed.log").open("w") as log:
-        process = subprocess.Popen(
-            command, cwd=folder, env=environment(folder), stdout=log, stderr=log, start_new_session=True
-        )
-        deadline = time.monotonic() + 240
-        while not when():
-            assert process.poll() is None, (folder / "killed.log").read_text()[-3000:]
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    process = run.start()
+    deadline = time.monotonic() + 240
+    while not when():
+        assert process.poll() is None, run.said()[-3000:]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 @pytest.fixture(scope="module")
@@ -98,15 +50,17 @@ def report(folder: Path, stage: str) -> dict[str, object]:
     return content
 
 
-def test_a_second_clone_killed_in_training_ends_with_the_same_lock(
-    first: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    second = clone(tmp_path_factory.mktemp("second"))
-    killed_repro(second, lambda: any(second.glob("build/.partial/train-*/checkpoint.pt")))
-    assert not (second / "build" / "model").exists()
-    repro(second)
-    assert (second / "dvc.lock").read_bytes() == (first / "dvc.lock").read_bytes()
-    assert not any((second / "build" / ".partial").iterdir())
+def test_a_second_clone_elsewhere_and_killed_in_training_ends_with_the_same_bytes(first: Path) -> None:
+    with TemporaryDirectory(prefix="cairn-elsewhere-") as name:
+        work = Path(name)
+        work.chmod(0o755)  # another user comes here
+        run = cloned(work, together(changes()), tiny=True)
+        killed_repro(run, lambda: any(run.folder.glob("build/.partial/train-*/checkpoint.pt")))
+        assert not (run.folder / "build" / "model").exists()
+        assert run.to_its_end() == 0, run.said()[-3000:]
+        nothing_from_elsewhere(run)
+        assert compared(first, run.folder, None) == []
+        assert not any((run.folder / "build" / ".partial").iterdir())
 
 
 def test_counts_add_up_from_stage_to_stage(first: Path) -> None:

@@ -165,8 +165,11 @@ class Manners:
 
 
 @contextmanager
-def serve(root: Path) -> Iterator[tuple[str, Manners]]:
-    """Serve `root` on a free port of this machine; gives the address and the manners, which may be changed any time."""
+def serve(root: Path, port: int = 0) -> Iterator[tuple[str, Manners]]:
+    """Serve `root` on this machine, on a free port if none is given; gives the address and the manners.
+
+    The manners may be changed any time.
+    """
     manners = Manners()
 
     class Handler(BaseHTTPRequestHandler):
@@ -186,7 +189,7 @@ def serve(root: Path) -> Iterator[tuple[str, Manners]]:
             if not isinstance(sys.exception(), ConnectionError):
                 super().handle_error(request, client_address)
 
-    server = Server(("127.0.0.1", 0), Handler)
+    server = Server(("127.0.0.1", port), Handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:

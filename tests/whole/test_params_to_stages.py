@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 from dvc.repo import Repo
-from pipeline.test_whole import ROOT, TINY, clone, environment
+from whole.project import ROOT, TINY, clone, environment, outs
 
 from cairn.composing import compose
 from cairn.tracking import flat
@@ -89,8 +89,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         shutil.copy(ROOT / name, folder)
     (folder / ".dvcignore").write_text("__pycache__\n")
     for stage in STAGES.values():
-        outs = [out for kind in ("outs", "metrics", "plots") for out in stage.get(kind, [])]
-        for name in [next(iter(out)) if isinstance(out, dict) else out for out in outs] + stage["deps"]:
+        for name in outs(stage) + stage["deps"]:
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.suffix:

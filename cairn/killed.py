@@ -1,0 +1,80 @@
+"""`python -m cairn.killed`: put right what a killed DVC left half-written and cannot read itself. `make repro` does it.
+
+DVC writes dvc.lock, and its notes on who reads and writes what (.dvc/tmp/rwlock), in place. Nothing is touched that can
+be read, nor while another DVC is at it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ruamel.yaml.error import YAMLError
+
+from cairn.files import discard, written_aside
+from cairn.yamls import read_yaml
+
+NOTES = Path(".dvc/tmp/rwlock")
+LOCK = Path("dvc.lock")
+AGAIN = "`dvc repro` takes what was done from DVC's run cache"
+
+
+def mend(root: Path) -> list[str]:
+    """Put right what is half-written in the repository `root`; what was done, a line each."""
+    done = []
+    with _alone(root / NOTES.with_name("rwlock.lock")) as alone:
+        if alone and not _is_json(root / NOTES):
+            discard(root / NOTES)
+            done.append(f"{NOTES} was half-written: removed, DVC begins it anew")
+    with _alone(root / NOTES.with_name("lock")) as alone:
+        if alone and not _is_lock(root / LOCK):
+            done.append(_taken_back(root))
+    return done
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[bool]:
+    """Whether no DVC holds this lock of its own; none gets it within."""
+    if not path.parent.exists():  # no DVC was ever run here
+        yield False
+        return
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # as zc.lockfile does, which DVC uses
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        return not path.exists() or isinstance(json.loads(path.read_text()), dict)
+    except ValueError:
+        return False
+
+
+def _is_lock(path: Path) -> bool:
+    try:
+        return not path.exists() or "schema" in (read_yaml(path) or {})
+    except (YAMLError, UnicodeDecodeError):
+        return False
+
+
+def _taken_back(root: Path) -> str:
+    """Give dvc.lock the content of the last commit, or remove it where there is none."""
+    shown = subprocess.run(["git", "show", f"HEAD:./{LOCK}"], cwd=root, capture_output=True, check=False)
+    if shown.returncode != 0:
+        discard(root / LOCK)
+        return f"{LOCK} was half-written: removed; {AGAIN}"
+    with written_aside(root / LOCK) as aside:
+        aside.write_bytes(shown.stdout)
+    return f"{LOCK} was half-written: it is that of the last commit again; {AGAIN}"
+
+
+if __name__ == "__main__":
+    print("".join(f"{line}\n" for line in mend(Path.cwd())), end="")

@@ -1,0 +1,88 @@
+"""What a killed DVC leaves half-written: real DVC cannot read it, and can after it was put right."""
+
+from __future__ import annotations
+
+import fcntl
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pipeline.test_whole import commit
+
+from cairn.killed import mend
+
+DVC_YAML = """
+stages:
+  one:
+    cmd: echo x >> ran.txt && cp given.txt out.txt
+    params: [seed]
+    deps: [given.txt]
+    outs: [out.txt]
+"""
+
+
+def dvc(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "dvc", *arguments]
+    return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "dvc.yaml").write_text(DVC_YAML)
+    (tmp_path / "params.yaml").write_text("seed: 1\n")
+    (tmp_path / "given.txt").write_text("given\n")
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    assert dvc(tmp_path, "init", "-q").returncode == 0
+    assert dvc(tmp_path, "repro", "-q").returncode == 0
+    return tmp_path
+
+
+@pytest.mark.parametrize("content", ["", '{"read": {"/a/b": [{"pid": 1'])
+def test_half_written_notes_stop_dvc_until_they_are_put_right(project: Path, content: str) -> None:
+    (project / ".dvc" / "tmp" / "rwlock").write_text(content)
+    assert "Unable to read RWLock-file" in dvc(project, "status").stderr
+    assert mend(project) == [".dvc/tmp/rwlock was half-written: removed, DVC begins it anew"]
+    assert "up to date" in dvc(project, "repro").stdout
+
+
+@pytest.mark.parametrize("committed", [True, False])
+@pytest.mark.parametrize("end", [b"schema", b"sh: md5"])
+def test_a_half_written_lock_is_taken_back_and_no_stage_runs_again(project: Path, committed: bool, end: bytes) -> None:
+    lock = project / "dvc.lock"
+    whole = lock.read_bytes()
+    if committed:
+        commit(project)
+    lock.write_bytes(whole[: whole.index(end)])
+    assert dvc(project, "status").returncode != 0
+    (said,) = mend(project)
+    assert ("last commit" in said) == committed
+    assert dvc(project, "repro").returncode == 0
+    assert lock.read_bytes() == whole
+    assert (project / "ran.txt").read_text() == "x\n"
+
+
+def test_what_can_be_read_or_is_in_use_is_left_alone(project: Path) -> None:
+    assert mend(project) == []
+    (project / "dvc.lock").write_text("half: [")
+    (project / ".dvc" / "tmp" / "rwlock").write_text("")
+    with (
+        (project / ".dvc" / "tmp" / "lock").open("a") as lock,
+        (project / ".dvc" / "tmp" / "rwlock.lock").open("a") as notes,
+    ):
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        fcntl.flock(notes, fcntl.LOCK_EX)
+        assert mend(project) == []
+    assert len(mend(project)) == 2
+
+
+def test_it_is_said_on_the_command_line(project: Path) -> None:
+    (project / ".dvc" / "tmp" / "rwlock").write_text("")
+    done = subprocess.run(
+        [sys.executable, "-m", "cairn.killed"], cwd=project, capture_output=True, text=True, check=True
+    )
+    assert "rwlock was half-written" in done.stdout
+
+
+def test_a_folder_without_dvc_is_no_matter(tmp_path: Path) -> None:
+    assert mend(tmp_path) == []

@@ -1,0 +1,78 @@
+"""The harness of `make kill` on the first stages: a few disturbances for real, and that it sees what is wrong."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from whole import kill
+from whole.kill import drawn, faults, impossible, known, told, write
+from whole.project import ROOT, environment, stages
+
+SMALL = ["--stages", "validate", "split", "--kills", "2", "--only", "kills", "disk", "rights"]
+
+
+def test_killed_without_room_and_without_rights_one_more_run_ends_the_same(tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    command = [sys.executable, "-m", "whole.kill", *SMALL, "--csv", str(table)]
+    given = environment(ROOT) | {"PYTHONPATH": str(ROOT / "tests")}
+    done = subprocess.run(command, env=given, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+    rows = known(table)
+    skipped = impossible()
+    wanted = {(kind, stage) for kind in ("kills", "disk", "rights") if kind not in skipped for stage in SMALL[1:3]}
+    assert {(row.kind, row.stage) for row in rows} == wanted
+    assert {row.outcome for row in rows} == {"same"}
+    assert all(f"skipped: {kind}" in done.stdout for kind in skipped if kind in SMALL)
+
+
+def test_moments_are_spread_over_the_stages_and_repeat() -> None:
+    order = list(stages(ROOT))
+    first = drawn(["kills"], 60, 1, order)
+    assert first == drawn(["kills"], 60, 1, order) != drawn(["kills"], 60, 2, order)
+    counts = [sum(one.stage == stage for one in first) for stage in order]
+    assert sum(counts) == 60
+    assert set(counts) == {6, 7}
+    assert sum(len(one.shares) == 2 for one in first) == 15
+    assert {one.kind for one in drawn(["disk", "rights"], 60, 1, order)} == {"disk", "rights"}
+
+
+def test_other_bytes_and_what_is_left_over_are_seen(tmp_path: Path) -> None:
+    (tmp_path / "build" / ".partial" / "train-1").mkdir(parents=True)
+    (tmp_path / "build" / ".raw.aside").mkdir()
+    broken = tmp_path / ".dvc" / "cache" / "files" / "md5" / "ab" / "c"
+    broken.parent.mkdir(parents=True)
+    broken.write_text("half")
+    assert faults({"a": "1", "b": "2"}, {"a": "1", "b": "3"}, tmp_path) == [
+        "other bytes: b",
+        "broken in the cache: c",
+        "left over: build/.raw.aside",
+        "left over: build/.partial/train-1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "found"),
+    [
+        (0, "", "did not fail"),
+        (1, "no idea", "its message lacks: make room, dvc repro"),
+        (1, "make room, then run `dvc repro` again", None),
+        (1, "ERROR: failed to reproduce 'split': No possible cache link types for 'a'.", None),
+    ],
+)
+def test_a_failed_run_has_to_say_what_to_do(status: int, said: str, found: str | None) -> None:
+    assert told(status, said, "make room") == found
+
+
+def test_what_dvc_says_is_on_the_page() -> None:
+    page = (ROOT / "docs" / "same-bytes.md").read_text()
+    assert all(words.strip("': ") in page for words in kill.BY_DVC)
+
+
+def test_a_table_is_gone_on_with(tmp_path: Path) -> None:
+    row = kill.Row("kills", "train", "0.5", "nothing", "", "same", 1.5)
+    write(tmp_path / "table.csv", [row])
+    assert known(tmp_path / "table.csv") == [row]
+    assert known(tmp_path / "none.csv") == []

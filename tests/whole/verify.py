@@ -1,0 +1,204 @@
+"""Run the pipeline in two clones that share no cache, the second one elsewhere in every way, and compare the bytes.
+
+PYTHONPATH=tests python -m whole.verify
+
+The second clone lies in another folder and runs as another user, with another locale, time zone, clock, hash seed and
+order of the entries of folders; it is killed in the middle of some stages and goes on. dvc.lock, every out, and what a
+real Triton server answers on both exports, photo by photo, must be the same to the byte. Ends with status 1 otherwise;
+`--one-by-one` then says which change it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import locale
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import pyarrow.parquet as pq
+from whole.project import ROOT, clone, differences, result, stages
+from whole.running import NOBODY, Run, given_to, no_other_user
+
+from cairn.client import Answer, Client
+from cairn.manifest import read_images
+from cairn.serving.server import default_server_env, running_server
+from cairn.shards import ShardReader
+
+MAY_DIFFER = {
+    "build/plans/, model.plan": "a TensorRT plan belongs to one version and one kind of GPU; the ONNX networks do not",
+    "mlflow.db, mlartifacts/": "a log: run ids, times, the user's name",
+    "build/data_docs/": "for people: times and run ids of great-expectations",
+    ".dvc/tmp/, .dvc/cache/": "DVC's notes on times and processes; every object in the cache is named by its hash",
+}
+KILLED_IN = ("clean", "train", "evaluate")
+CLOCK_OFFSET_S = -11 * 365.25 * 86400
+LOCALES = ("tr_TR.UTF-8", "de_DE.UTF-8", "C")  # Turkish has another capital of i, German another decimal point
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """What is different about a run."""
+
+    folder: str = "clone"
+    user: int | None = None
+    variables: Mapping[str, str] = field(default_factory=dict)
+    killed_in: Sequence[str] = ()
+
+
+def changes() -> dict[str, Elsewhere]:
+    """Each way to be elsewhere by its name."""
+    python = {"PYTHONPATH": str(Path(__file__).parent / "elsewhere")}
+    found = {
+        "another folder": Elsewhere(folder="another place, über there"),
+        "another locale": Elsewhere(variables={"LANG": other_locale(), "LC_ALL": other_locale()}),
+        "another time zone": Elsewhere(variables={"TZ": "Pacific/Chatham"}),
+        "another clock": Elsewhere(variables={"CAIRN_CLOCK_OFFSET_S": str(CLOCK_OFFSET_S), **python}),
+        "another order of folders": Elsewhere(variables={"CAIRN_SHUFFLE": "7", **python}),
+        "another hash seed": Elsewhere(variables={"PYTHONHASHSEED": "12345"}),
+        "killed and gone on": Elsewhere(killed_in=KILLED_IN),
+    }
+    if no_other_user() is None:
+        found["another user"] = Elsewhere(user=NOBODY)
+    return found
+
+
+def other_locale() -> str:
+    """The first of LOCALES that this machine has."""
+    before = locale.setlocale(locale.LC_ALL)
+    for name in LOCALES:
+        try:
+            locale.setlocale(locale.LC_ALL, name)
+        except locale.Error:
+            continue
+        locale.setlocale(locale.LC_ALL, before)
+        return name
+    return "C"
+
+
+def together(every: Mapping[str, Elsewhere]) -> Elsewhere:
+    """All changes in one run."""
+    variables: dict[str, str] = {}
+    for one in every.values():
+        variables |= one.variables
+    return Elsewhere(
+        folder=next((one.folder for one in every.values() if one.folder != "clone"), "clone"),
+        user=next((one.user for one in every.values() if one.user is not None), None),
+        variables=variables,
+        killed_in=tuple(stage for one in every.values() for stage in one.killed_in),
+    )
+
+
+def cloned(work: Path, how: Elsewhere, tiny: bool) -> Run:
+    """A clone of the project in `work`, ready to run as `how` says."""
+    folder = work / how.folder
+    folder.mkdir(parents=True)
+    clone(folder)
+    if not tiny:
+        shutil.copy(ROOT / "params.yaml", folder)
+    variables = dict(how.variables)
+    if "PYTHONPATH" in variables:
+        variables["PYTHONPATH"] += f"{os.pathsep}{folder}"
+    run = Run(folder, how.user, variables)
+    run.environment()
+    given_to(folder, how.user)
+    return run
+
+
+def made(work: Path, how: Elsewhere, tiny: bool, halves: Mapping[str, float]) -> tuple[Path, dict[str, float]]:
+    """A clone in which all stages have run, and the seconds of a processor of each; killed at `halves` of them."""
+    run = cloned(work, how, tiny)
+    for stage in how.killed_in:
+        killed = run.killed(stage, halves[stage])
+        print(f"  killed in {stage}" if killed else f"  ended before it was killed in {stage}", flush=True)
+        nothing_from_elsewhere(run)
+    status, used = run.measured(list(stages(run.folder)))
+    if status != 0:
+        raise SystemExit(f"the pipeline failed in {run.folder}:\n{run.said()[-3000:]}")
+    nothing_from_elsewhere(run)
+    return run.folder, used
+
+
+def nothing_from_elsewhere(run: Run) -> None:
+    """A stage that DVC took from a cache would prove nothing."""
+    if "is cached - skipping run" in run.said():
+        raise SystemExit(f"DVC took a stage from a cache in {run.folder}:\n{run.said()[-3000:]}")
+
+
+def answers(folder: Path) -> list[str]:
+    """What a server says of each photo of the test side, one request a photo, every number in full."""
+    rows = pq.read_table(folder / "build" / "evaluation" / "predictions.parquet").to_pylist()
+    places = {row["image_id"]: row for row in read_images(folder / "build" / "raw").to_pylist()}
+    with ShardReader(folder / "build" / "raw") as reader:
+        photos = [reader.read(p["shard"], p["offset"], p["size"]) for p in (places[row["image_id"]] for row in rows)]
+    said = []
+    with running_server(folder / "triton_repo", default_server_env()) as address, Client(address, 300.0) as client:
+        for photo in photos:  # alone: the last bits of a vector may depend on what else is in its batch
+            (outcome,) = client.query([photo])
+            vector = client.embeddings([photo]).tobytes().hex()
+            said.append(repr((asdict(outcome) if isinstance(outcome, Answer) else str(outcome), vector)))
+    return said
+
+
+def compared(first: Path, second: Path, served: Sequence[str] | None) -> list[str]:
+    """What differs between two clones; `served` are the answers of the first, none if nothing is to be asked."""
+    wrong = differences(result(first), result(second))
+    if served is not None:
+        other = answers(second)
+        count = sum(one != another for one, another in zip(served, other, strict=True))
+        wrong += [f"{count} of {len(other)} served answers"] if count else []
+    return wrong
+
+
+def verify(work: Path, tiny: bool, serve: bool, one_by_one: bool) -> dict[str, list[str]]:
+    """Of each run elsewhere what differs from the first one."""
+    every = changes()
+    runs = every if one_by_one else {", ".join(every): together(every)}
+    print("the first run", flush=True)
+    first, used = made(work / "first", Elsewhere(), tiny, {})
+    served = answers(first) if serve else None
+    halves = {stage: seconds / 2 for stage, seconds in used.items()}
+    found = {}
+    for number, (name, how) in enumerate(runs.items()):
+        print(f"elsewhere: {name}", flush=True)
+        second, _ = made(work / f"second-{number}", how, tiny, halves)
+        found[name] = compared(first, second, served)
+        print(f"  {'differs: ' + ', '.join(found[name]) if found[name] else 'the same bytes'}", flush=True)
+    files = result(first)
+    print(f"{len(files)} files of outs and reports and dvc.lock compared, {len(served or [])} served answers")
+    return found
+
+
+def main() -> int:
+    """Run, print, and give the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tiny", action="store_true", help="a hundred small photos in place of params.yaml's data")
+    parser.add_argument("--no-server", action="store_true", help="ask no server")
+    parser.add_argument("--one-by-one", action="store_true", help="a run for each change, in place of one for all")
+    args = parser.parse_args()
+    start = time.monotonic()
+    work = Path(tempfile.mkdtemp(prefix="cairn-verify-"))
+    work.chmod(0o755)  # another user comes here too
+    found = verify(work, args.tiny, not args.no_server, args.one_by_one)
+    if (reason := no_other_user()) is not None:
+        print(f"skipped: {reason}")
+    print(f"locale: {other_locale()}; the clock is that of Python's `time` alone")
+    print("may differ, and is not compared:")
+    for what, why in MAY_DIFFER.items():
+        print(f"  {what}: {why}")
+    wrong = {name: what for name, what in found.items() if what}
+    print(f"{'NOT the same' if wrong else 'the same bytes'}, {time.monotonic() - start:.0f} s")
+    if wrong:
+        print(f"the clones are in {work}")
+    else:
+        shutil.rmtree(work)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
