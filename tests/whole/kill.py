@@ -410,8 +410,8 @@ def run_all(
     return rows
 
 
-def main() -> int:
-    """Run, print, and give the exit status."""
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     order = list(stages(ROOT))
     parser.add_argument("--stages", nargs="+", choices=order, default=order, metavar="STAGE", help="all, if not given")
@@ -421,7 +421,12 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=1, help="trials at a time")
     parser.add_argument("--work", type=Path, help="an empty folder, or one of an earlier run; it stays")
     parser.add_argument("--csv", type=Path, help="write the table here, and go on with what it has")
-    args = parser.parse_args()
+    return parser
+
+
+def main() -> int:
+    """Run, print, and give the exit status."""
+    args, order = parser().parse_args(), list(stages(ROOT))
     skipped = {kind: why for kind, why in impossible().items() if kind in args.only}
     kinds = [kind for kind in args.only if kind not in skipped]
     start = time.monotonic()

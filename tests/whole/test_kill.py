@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from whole import kill
+from whole import kill, verify
 from whole.kill import drawn, faults, impossible, known, told, write
 from whole.project import ROOT, environment, stages
 
@@ -64,6 +65,14 @@ def test_other_bytes_and_what_is_left_over_are_seen(tmp_path: Path) -> None:
 )
 def test_a_failed_run_has_to_say_what_to_do(status: int, said: str, found: str | None) -> None:
     assert told(status, said, "make room") == found
+
+
+def test_the_commands_of_the_page_are_understood() -> None:
+    page = (ROOT / "docs" / "same-bytes.md").read_text()
+    lines = re.findall(r'^make (kill|verify)(?: OPTIONS="(.*)")?$', page, re.MULTILINE)
+    assert {name for name, _ in lines} == {"kill", "verify"}
+    for name, options in lines:
+        {"kill": kill, "verify": verify}[name].parser().parse_args(options.split())
 
 
 def test_what_dvc_says_is_on_the_page() -> None:

@@ -31,10 +31,10 @@ from cairn.serving.server import default_server_env, running_server
 from cairn.shards import ShardReader
 
 MAY_DIFFER = {
-    "build/plans/, model.plan": "a TensorRT plan belongs to one version and one kind of GPU; the ONNX networks do not",
-    "mlflow.db, mlartifacts/": "a log: run ids, times, the user's name",
-    "build/data_docs/": "for people: times and run ids of great-expectations",
-    ".dvc/tmp/, .dvc/cache/": "DVC's notes on times and processes; every object in the cache is named by its hash",
+    "`build/plans/`, `model.plan`": "a TensorRT plan belongs to one version and one kind of GPU; the ONNX files do not",
+    "`mlflow.db`, `mlartifacts/`": "a log: run ids, times, the user's name",
+    "`build/data_docs/`": "for people: times and run ids of great-expectations",
+    "`.dvc/tmp/`, `.dvc/cache/runs/`": "DVC's notes; every object in its cache is named by its hash",
 }
 KILLED_IN = ("clean", "train", "evaluate")
 CLOCK_OFFSET_S = -11 * 365.25 * 86400
@@ -174,13 +174,18 @@ def verify(work: Path, tiny: bool, serve: bool, one_by_one: bool) -> dict[str, l
     return found
 
 
-def main() -> int:
-    """Run, print, and give the exit status."""
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tiny", action="store_true", help="a hundred small photos in place of params.yaml's data")
     parser.add_argument("--no-server", action="store_true", help="ask no server")
     parser.add_argument("--one-by-one", action="store_true", help="a run for each change, in place of one for all")
-    args = parser.parse_args()
+    return parser
+
+
+def main() -> int:
+    """Run, print, and give the exit status."""
+    args = parser().parse_args()
     start = time.monotonic()
     work = Path(tempfile.mkdtemp(prefix="cairn-verify-"))
     work.chmod(0o755)  # another user comes here too
@@ -190,7 +195,7 @@ def main() -> int:
     print(f"locale: {other_locale()}; the clock is that of Python's `time` alone")
     print("may differ, and is not compared:")
     for what, why in MAY_DIFFER.items():
-        print(f"  {what}: {why}")
+        print(f"  {what.replace('`', '')}: {why}")
     wrong = {name: what for name, what in found.items() if what}
     print(f"{'NOT the same' if wrong else 'the same bytes'}, {time.monotonic() - start:.0f} s")
     if wrong:

@@ -1,0 +1,76 @@
+"""The harness of `make verify`: what is different elsewhere, and that other bytes are seen.
+
+Whole pipelines are compared by it in tests/pipeline/test_whole.py.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from whole.project import ROOT
+from whole.running import NOBODY, Run, given_to, no_other_user
+from whole.verify import CLOCK_OFFSET_S, KILLED_IN, MAY_DIFFER, changes, compared, together
+
+DVC_YAML = "stages:\n  one: {cmd: x, outs: [out], metrics: [report.json: {cache: false}]}\n"
+
+
+def python(code: str) -> str:
+    given = os.environ | together(changes()).variables
+    return subprocess.run([sys.executable, "-c", code], env=given, capture_output=True, text=True, check=True).stdout
+
+
+def test_elsewhere_is_another_clock_zone_order_and_locale(tmp_path: Path) -> None:
+    assert abs(float(python("import time; print(time.time())")) - time.time() - CLOCK_OFFSET_S) < 3600
+    assert python("import time; print(time.strftime('%Y'))").strip() != time.strftime("%Y")
+    assert python("import time; print(time.tzname[0])").strip() == "+1245"
+    names = [f"{number:02d}" for number in range(20)]
+    for name in names:
+        (tmp_path / name).touch()
+    for listing in (f"os.listdir({str(tmp_path)!r})", f"[e.name for e in os.scandir({str(tmp_path)!r})]"):
+        found = python(f"import os; print(*{listing})").split()
+        assert found != names
+        assert sorted(found) == names
+
+
+def test_all_changes_are_made_together() -> None:
+    every = changes()
+    one = together(every)
+    assert one.killed_in == KILLED_IN
+    assert one.folder != "clone"
+    assert (one.user is not None) == (no_other_user() is None)
+    assert {name for how in every.values() for name in how.variables} == set(one.variables)
+
+
+@pytest.mark.skipif(no_other_user() is not None, reason=str(no_other_user()))
+def test_another_user_is_another_user(tmp_path: Path) -> None:
+    run = Run(tmp_path, NOBODY)
+    code = f"import os; print(os.getuid(), os.access({str(Path.home())!r}, os.W_OK))"
+    said = subprocess.run([*run.command()[:-3], "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said.split() == [str(NOBODY), "False"]
+    (tmp_path / "file").touch()
+    given_to(tmp_path, NOBODY)
+    assert (tmp_path / "file").stat().st_uid == NOBODY
+
+
+def test_other_bytes_are_seen(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        folder = tmp_path / name
+        (folder / "out").mkdir(parents=True)
+        (folder / "dvc.yaml").write_text(DVC_YAML)
+        for file in ("dvc.lock", "out/x", "out/y", "report.json"):
+            (folder / file).write_text("same")
+    assert compared(tmp_path / "a", tmp_path / "b", None) == []
+    (tmp_path / "b" / "out" / "x").write_text("other")
+    (tmp_path / "b" / "out" / "y").unlink()
+    (tmp_path / "b" / "report.json").write_text("other")
+    assert compared(tmp_path / "a", tmp_path / "b", None) == ["out/x", "out/y", "report.json"]
+
+
+def test_what_may_differ_is_on_the_page() -> None:
+    page = (ROOT / "docs" / "same-bytes.md").read_text()
+    assert all(f"| {what} | {why} |" in page for what, why in MAY_DIFFER.items())
