@@ -59,10 +59,13 @@ def _is_json(path: Path) -> bool:
 
 
 def _is_lock(path: Path) -> bool:
+    if not path.exists():
+        return True
     try:
-        return not path.exists() or "schema" in (read_yaml(path) or {})
+        content = read_yaml(path)
     except (YAMLError, UnicodeDecodeError):
         return False
+    return isinstance(content, dict) and "schema" in content
 
 
 def _taken_back(root: Path) -> str:

@@ -47,7 +47,7 @@ def test_half_written_notes_stop_dvc_until_they_are_put_right(project: Path, con
 
 
 @pytest.mark.parametrize("committed", [True, False])
-@pytest.mark.parametrize("end", [b"schema", b"sh: md5"])
+@pytest.mark.parametrize("end", [b"schema", b": '2.0'", b"sh: md5"])
 def test_a_half_written_lock_is_taken_back_and_no_stage_runs_again(project: Path, committed: bool, end: bytes) -> None:
     lock = project / "dvc.lock"
     whole = lock.read_bytes()
