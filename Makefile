@@ -11,8 +11,8 @@ export MLFLOW_DISABLE_TELEMETRY := true
 # Idle threads that look for more work slow each other down many times over where something else uses the cores too.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup repro test lint serve bench fuzz fuzz-readers hostile hostile-large mlflow licences sbom audit lock params clean
-.PHONY: help setup repro test lint serve bench verify kill fuzz mlflow lock params clean
+.PHONY: help setup repro test lint serve bench verify kill fuzz fuzz-readers hostile hostile-large mlflow licences sbom audit
+.PHONY: lock params clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
