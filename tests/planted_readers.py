@@ -5,6 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from hypothesis import strategies as st
+
+
+def tildes() -> st.SearchStrategy[bytes]:
+    """What they are given."""
+    return st.lists(st.sampled_from([b"a", b"b", b"~"]), max_size=8).map(b"".join)
+
 
 def sound(path: Path) -> None:
     """Refuses all."""

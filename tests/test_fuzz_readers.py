@@ -8,7 +8,6 @@ from pathlib import Path
 
 import planted_readers
 import pytest
-from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
@@ -26,10 +25,6 @@ def test_changed_files_are_accepted_or_refused(tmp_path: Path, name: str) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
-def tildes() -> st.SearchStrategy[bytes]:
-    return st.lists(st.sampled_from([b"a", b"b", b"~"]), max_size=8).map(b"".join)
-
-
 @pytest.mark.parametrize(
     ("read", "said", "least"),
     [
@@ -42,7 +37,7 @@ def tildes() -> st.SearchStrategy[bytes]:
 def test_a_fault_is_found_and_what_shows_it_is_saved(
     tmp_path: Path, read: Callable[[Path], object], said: str, least: int
 ) -> None:
-    counts = fuzz(Reader("text", tildes, read, ValueError), 100, 0, tmp_path, hang_s=2)
+    counts = fuzz(Reader("text", planted_readers.tildes, read, ValueError), 100, 0, tmp_path, hang_s=2)
     crash, *more = (what for what in counts if what.startswith("crashed"))
     assert not more, counts
     assert crash.startswith(f"crashed {said}")
@@ -51,6 +46,6 @@ def test_a_fault_is_found_and_what_shows_it_is_saved(
 
 
 def test_errors_of_the_reader_s_own_are_no_faults(tmp_path: Path) -> None:
-    assert fuzz(Reader("text", tildes, planted_readers.sound, ValueError), 50, 0, tmp_path) == {
+    assert fuzz(Reader("text", planted_readers.tildes, planted_readers.sound, ValueError), 50, 0, tmp_path) == {
         "refused ValueError": 50
     }
