@@ -52,7 +52,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, photos: Photos) -> Path:
 
 
 def result(folder: Path, what: str, processes: int) -> dict[str, Any]:
-    found: dict[str, Any] = torch.load(folder / f"{what}_{processes}.pt")
+    found: dict[str, Any] = torch.load(folder / f"{what}_{processes}.pt", weights_only=True)
     return found
 
 
