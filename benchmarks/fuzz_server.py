@@ -36,6 +36,7 @@ from cairn.retrieval.entries import ENTRIES_FILE, Entries
 from cairn.serving.command import LOOPBACK
 from cairn.serving.runtime import newest_version
 from cairn.serving.server import Server, default_photos, default_server_env, free_ports, started
+from cairn.serving.watchdog import stubs
 
 ROOT = Path(__file__).parents[1]
 INFER = "/inference.GRPCInferenceService/ModelInfer"
@@ -218,17 +219,8 @@ def _other_model(rng: Random, models: set[str]) -> service_pb2.ModelInferRequest
 
 
 def processes(server: Server) -> dict[int, str]:
-    """The server's process and those it started, and what they run."""
-    found = {server.process.pid: "server"}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text().rpartition(")")[2].split()
-            command = path.with_name("cmdline").read_text().split("\0")
-        except (FileNotFoundError, ProcessLookupError):
-            continue  # it ended between the listing and the look
-        if int(fields[1]) == server.process.pid and fields[0] != "Z":
-            found[int(path.parent.name)] = Path(command[1]).parts[-3] if len(command) > 1 else command[0]
-    return found
+    """The server's process and those that run its Python models, and what they run."""
+    return {server.process.pid: "server", **stubs(server.process.pid)}
 
 
 def memory(running: Mapping[int, str]) -> dict[str, float]:

@@ -1,10 +1,11 @@
 """A real server under a long mixed load, while its index is switched and its processes are killed.
 
-    python benchmarks/long_load.py [--minutes 20] [--share .8] [--attempts 1] [--seed 0]
+    python benchmarks/long_load.py [--minutes 20] [--share .8] [--kills 3] [--seed 0]
 
 Photos come when they come (Poisson), at a share of the full load that a first trial measures; three of ten requests are
 wrong ones of fuzz_server.py. Every minute a new version of the index is published, with a landmark more or as it was
-before; every four minutes a Python process of the server is killed, each model's in turn.
+before. In the first third a Python process of the server is killed now and then, each model's in turn; memory is looked
+at from 60 % of the time on, when new processes have seen as much as they will remember.
 
 Prints what requests got, the time from each kill to the last request that it failed, and memory. Exits with 1 if a good
 photo was answered otherwise than by its landmark, or failed without a kill within RECOVERY_S before it; if a wrong
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import io
 import os
 import shutil
 import signal
@@ -31,6 +33,7 @@ import grpc
 import numpy as np
 from bench_switch import add, publish, read_photos
 from fuzz_server import INFER, TIMEOUT_S, Wrong, corpus, grown, memory, processes, wrong
+from PIL import Image
 from serving_load import arrivals
 
 from cairn.client import Answer, AsyncClient, Client, Options, ServerUnavailable
@@ -42,6 +45,7 @@ BAD_SHARE = 0.3
 LOOK_EVERY_S = 5.0
 RECOVERY_S = 30.0  # within which a killed process must be back
 TRIAL_S, CLIENTS = 10.0, 16  # of the full load
+KILLED_BY, LOOKED_FROM = 0.3, 0.6  # shares of the time
 SOME_PHOTOS, BAD_MODELS = 256, {"landmark", "preprocess", "embed", "retrieve"}
 
 
@@ -144,25 +148,32 @@ def switched(server: Server, folder: Path, seen: Seen, how: list[str]) -> None:
             seen.faults.append(f"publish: {refused}")
 
 
-def disturb(server: Server, folder: Path, args: argparse.Namespace, photos: list[bytes], seen: Seen) -> None:
+def like_no_photo(rng: np.random.Generator) -> bytes:
+    """Noise, which makes a landmark that no photo of the load is of."""
+    kept = io.BytesIO()
+    Image.fromarray(rng.integers(0, 256, (96, 96, 3), dtype=np.uint8)).save(kept, "PNG")
+    return kept.getvalue()
+
+
+def disturb(server: Server, folder: Path, args: argparse.Namespace, seen: Seen) -> None:
     """Beside the load: switch the index, kill processes, look at memory."""
     begin, whole = time.perf_counter(), set(processes(server).values())
-    switch, kill, numbers = args.switch_every, args.kill_every / 2, 0
-    while (now := time.perf_counter() - begin) < args.minutes * 60:
+    rng, whole_s = np.random.default_rng([args.seed, 2]), args.minutes * 60
+    switch, kills, numbers = args.switch_every, args.kills, 0
+    while (now := time.perf_counter() - begin) < whole_s:
         if now >= switch:
-            add(folder, numbers, photos[numbers % len(photos)])
+            add(folder, numbers, like_no_photo(rng))
             switched(server, folder, seen, ["--back"] if numbers % 3 == 2 else [])
             numbers, switch = numbers + 1, switch + args.switch_every
-        if now >= kill:
+        if len(seen.kills) < kills and now >= whole_s * KILLED_BY * (len(seen.kills) + 1) / kills:
             running = {name: pid for pid, name in processes(server).items() if name in BAD_MODELS}
             name = sorted(running)[len(seen.kills) % len(running)]
             seen.kills.append((time.perf_counter(), name))
             os.kill(running[name], signal.SIGKILL)
-            kill += args.kill_every
         if server.process.poll() is not None:
             seen.faults.append("the server died")
             return
-        if set((now_running := processes(server)).values()) == whole:
+        if now >= whole_s * LOOKED_FROM and set((now_running := processes(server)).values()) == whole:
             with suppress(ProcessLookupError, FileNotFoundError):  # it ended between the listing and the look
                 seen.looks.append(memory(now_running))
         time.sleep(LOOK_EVERY_S)
@@ -179,14 +190,14 @@ def report(seen: Seen) -> list[str]:
     for reason, count in Counter(why for _, _, why in seen.failures).most_common(5):
         print(f"{count:8}  {reason[:200]}")
     faults = [f"failed without a kill: {why}" for sent, end, why in seen.failures if not _by_a_kill(seen, sent, end)]
-    return seen.faults + faults + grown(seen.looks[len(seen.looks) // 10 :])
+    return seen.faults + faults + grown(seen.looks)
 
 
 async def loaded(server: Server, folder: Path, args: argparse.Namespace, photos: list[bytes], seen: Seen) -> None:
     """The load and what disturbs it, side by side."""
     full = await full_rate(server.address, photos)
     print(f"full load {full:.1f} photos a second; {args.share:.0%} of it for {args.minutes:g} minutes", flush=True)
-    disturbed = asyncio.to_thread(disturb, server, folder, args, photos, seen)
+    disturbed = asyncio.to_thread(disturb, server, folder, args, seen)
     await asyncio.gather(send(server, args, photos, args.share * full, seen), disturbed)
 
 
@@ -196,7 +207,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--share", type=float, default=0.8, help="of the full load")
     parser.add_argument("--switch-every", type=float, default=60.0, help="seconds")
-    parser.add_argument("--kill-every", type=float, default=240.0, help="seconds; the first after half of them")
+    parser.add_argument("--kills", type=int, default=3)
     parser.add_argument("--attempts", type=int, default=1, help="of the client at a photo before it fails")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--repository", type=Path, default=Path("triton_repo"))

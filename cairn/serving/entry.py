@@ -1,5 +1,7 @@
 """What the server's container starts: checks that everything belongs together, then becomes Triton itself.
 
+A child of it looks after the models' processes.
+
 Clients come from outside the container, so gRPC and metrics listen on all of its addresses; the container's published
 ports say what of that the world sees. HTTP, which has no TLS, is for the health check inside.
 """
@@ -10,6 +12,7 @@ import argparse
 import os
 import shutil
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +20,7 @@ from cairn.serving.command import EVERYWHERE, CommandError, Serving, add_options
 from cairn.serving.control import KEY_VARIABLE, ControlError, new_key
 from cairn.serving.plans import PlanError, check_plan, host
 from cairn.serving.runtime import ServerError, check_repository
+from cairn.serving.watchdog import api_of, look_after
 
 BINARY = "tritonserver"
 DEFAULT = Serving(Path("/models"), key="", host=EVERYWHERE, metrics_host=EVERYWHERE, embedder="tensorrt")
@@ -33,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (CommandError, ControlError, PlanError, ServerError) as error:
         print(error, file=sys.stderr)
         return 1
-    sys.stderr.flush()
+    _look_after(serving)
     os.execve(binary, [BINARY, *flags(serving), *args.more], environment(serving))
 
 
@@ -59,6 +63,22 @@ def prepared(args: argparse.Namespace) -> Serving:
     if not os.environ.get(KEY_VARIABLE):
         print(f"{KEY_VARIABLE} is not set: a new index will be served after a restart only", file=sys.stderr)
     return serving
+
+
+def _look_after(serving: Serving) -> None:
+    """Leave a child behind that mends the models of what this process is about to become, and ends with it."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    server = os.getpid()
+    if os.fork():
+        return
+
+    def over(seconds: float) -> bool:
+        time.sleep(seconds)
+        return os.getppid() != server
+
+    look_after(server, api_of(serving), over, lambda what: print(what, file=sys.stderr, flush=True))
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -46,6 +46,7 @@ from cairn.serving.runtime import (
     lay_out,
 )
 from cairn.serving.threads import VARIABLE as THREADS_VARIABLE
+from cairn.serving.watchdog import api_of, watched
 
 ROOT = Path(__file__).resolve().parents[2]
 ENV_VARIABLE = "CAIRN_SERVER_ENV"
@@ -147,7 +148,8 @@ def serve(serving: Serving, env: Path, folder: Path, timeout_s: float) -> Iterat
         _wait_until_ready(process, _reachable(serving.http_host), serving.ports.http, log, timeout_s)
         write(folder, Control(address, HEADER, serving.key, certificate))
         metrics = f"http://{_reachable(serving.metrics_host)}:{serving.ports.metrics}/metrics"
-        yield Server(process, address, log, metrics, folder)
+        with watched(process.pid, api_of(serving), _tell):
+            yield Server(process, address, log, metrics, folder)
     finally:
         (folder / CONTROL_FILE).unlink(missing_ok=True)
         _stop(process)
@@ -167,6 +169,10 @@ def _checked(serving: Serving, env: Path) -> ServerEnv:
     for (name, port), host in zip(serving.ports._asdict().items(), hosts, strict=True):
         _check_port(name, host, port)
     return found
+
+
+def _tell(what: str) -> None:
+    print(what, file=sys.stderr, flush=True)
 
 
 def _reachable(host: str) -> str:
