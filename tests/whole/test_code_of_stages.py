@@ -38,9 +38,7 @@ def test_what_a_stage_imports_is_among_its_dependencies(stage: str) -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_what_a_stage_depends_on_is_there(stage: str) -> None:
-    made = [
-        out if isinstance(out, str) else next(iter(out)) for each in STAGES.values() for out in each.get("outs", [])
-    ]
+    outs = [out for each in STAGES.values() for out in each.get("outs", [])]
     metrics = [next(iter(out)) for each in STAGES.values() for out in each.get("metrics", [])]
     for dep in STAGES[stage]["deps"]:
         assert (ROOT / dep).exists() or any(dep == out or dep.startswith(f"{out}/") for out in outs + metrics)
