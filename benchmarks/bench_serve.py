@@ -37,6 +37,7 @@ from serving_load import Log, Target
 from tritonclient import grpc
 
 from cairn.client.given import found_in
+from cairn.client.options import PHOTOS_A_REQUEST
 from cairn.files import write_json
 from cairn.manifest import read_images
 from cairn.photos import DecodeError
@@ -50,7 +51,7 @@ from cairn.serving.threads import VARIABLE as THREADS_VARIABLE
 from cairn.shards import ShardReader
 
 ROOT = Path(__file__).parents[1]
-MANY = 8  # photos a request, where a client has many
+MANY = PHOTOS_A_REQUEST  # where a client has many photos, as `cairn query` does
 GRPC, GRPC_MANY, HTTP, ONE = "gRPC", f"gRPC, {MANY} photos a request", "FastAPI, eager torch", "one process"
 BATCHES = (1, 8, 16, 32, 64)
 CLIENTS = (1, 4, 16)

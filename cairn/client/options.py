@@ -11,7 +11,8 @@ DEFAULT_ADDRESS = "127.0.0.1:8001"
 DEFAULT_TIMEOUT_S = 30.0
 LARGEST_BATCH = 64  # photos the server takes in a request
 MAX_PHOTO_MB = 64.0  # the server refuses larger ones
-IN_FLIGHT = 32  # requests; half of the server's largest batch keeps the next one filling while one is worked on
+IN_FLIGHT = 8  # requests: with eight photos each, the next batch fills while the server works on one
+PHOTOS_A_REQUEST = 8  # a request of one costs a tenth of the answer (docs/benchmarks.md)
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Options:
     attempts: int = 3  # at a request, as long as no server answers it and its time is not up
     first_wait_s: float = 0.2  # before the second attempt, doubled before each further one
     in_flight: int = IN_FLIGHT  # requests under way at once
-    photos_a_request: int = 1  # the server batches by itself; more saves requests where photos are tiny
+    photos_a_request: int = PHOTOS_A_REQUEST  # at most; large photos go in fewer
     max_photo_mb: float = MAX_PHOTO_MB  # a larger photo is refused before it is sent
     tls: Tls | None = None
 

@@ -102,7 +102,7 @@ def _add_connection(group: argparse._ArgumentGroup) -> None:
         type=_positive,
         default=usual.photos_a_request,
         metavar="N",
-        help=f"photos a request, up to {LARGEST_BATCH} (default: {usual.photos_a_request}; the server batches itself)",
+        help=f"photos a request, up to {LARGEST_BATCH} (default: {usual.photos_a_request})",
     )
     group.add_argument("--tls", action="store_true", help="encrypt; implied by the three options below")
     group.add_argument("--tls-ca", type=Path, metavar="PEM", help="who vouches for the server (default: as gRPC does)")

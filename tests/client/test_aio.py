@@ -13,7 +13,7 @@ from client.between import INFER, between
 from serving.tiny_repository import Tiny
 
 from cairn.client import Answer, AsyncClient, Client, Options, PhotoError, ServerUnavailable, Verified
-from cairn.client.options import IN_FLIGHT
+from cairn.client.options import IN_FLIGHT, PHOTOS_A_REQUEST
 from cairn.serving.server import free_ports
 
 AWAY = (grpc.StatusCode.UNAVAILABLE, "Exceeds maximum queue size")
@@ -90,7 +90,7 @@ def test_left_early_no_more_is_taken_and_nothing_is_left_running(tiny: Tiny, tin
             return len(asyncio.all_tasks()) - 1
 
     assert asyncio.run(ask()) == 0
-    assert taken <= IN_FLIGHT + 11
+    assert taken <= (IN_FLIGHT + 3) * PHOTOS_A_REQUEST
 
 
 def test_errors_are_the_synchronous_clients(tiny: Tiny, tiny_server: str) -> None:

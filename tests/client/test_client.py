@@ -18,7 +18,7 @@ from serving.certificates import Authority
 from serving.tiny_repository import DIMENSIONS, NAMES, Tiny
 
 from cairn.client import Answer, Client, Options, PhotoError, ServerUnavailable, Tls, wire
-from cairn.client.options import IN_FLIGHT, LARGEST_BATCH, MAX_PHOTO_MB
+from cairn.client.options import IN_FLIGHT, LARGEST_BATCH, MAX_PHOTO_MB, PHOTOS_A_REQUEST
 from cairn.serving import preparing
 from cairn.serving.server import free_ports
 
@@ -26,7 +26,7 @@ AWAY = (grpc.StatusCode.UNAVAILABLE, "Exceeds maximum queue size")
 
 
 def test_more_photos_than_under_way_come_back_in_order(tiny: Tiny, tiny_server: str) -> None:
-    order = np.random.default_rng(0).choice(list(tiny.known), 5 * IN_FLIGHT).tolist()
+    order = np.random.default_rng(0).choice(list(tiny.known), 3 * IN_FLIGHT * PHOTOS_A_REQUEST).tolist()
     with Client(tiny_server) as client:
         got = client.query([tiny.known[landmark] for landmark in order])
     assert [item.landmark_id for item in got if isinstance(item, Answer)] == order
@@ -45,7 +45,7 @@ def test_photos_are_taken_as_they_are_sent(tiny: Tiny, tiny_server: str) -> None
         answers = client.stream(photos())
         for _ in range(10):
             next(answers)
-    assert taken <= IN_FLIGHT + 11
+    assert taken <= (IN_FLIGHT + 3) * PHOTOS_A_REQUEST
 
 
 def test_what_an_answer_holds(tiny: Tiny, tiny_server: str) -> None:
@@ -67,13 +67,13 @@ def test_no_landmark(tiny: Tiny, tiny_server: str) -> None:
     assert scores == sorted(scores, reverse=True)
 
 
-@pytest.mark.parametrize("photos_a_request", [2, 3, LARGEST_BATCH])
+@pytest.mark.parametrize("photos_a_request", [2, 3, PHOTOS_A_REQUEST, LARGEST_BATCH])
 def test_several_photos_a_request_change_no_answer_and_no_reason(
     tiny: Tiny, tiny_server: str, photos_a_request: int
 ) -> None:
     """A request of several, some broken; one of nothing but broken ones; one too large to be sent between them."""
     photos = [tiny.known[3], b"", tiny.known[5], b"no photo", b"", bytes(30_000), tiny.unknown, tiny.known[8], b""]
-    with Client(tiny_server, options=Options(max_photo_mb=0.02)) as client:
+    with Client(tiny_server, options=Options(max_photo_mb=0.02, photos_a_request=1)) as client:
         wanted = client.query(photos)
     with Client(tiny_server, options=Options(max_photo_mb=0.02, photos_a_request=photos_a_request)) as client:
         got = client.query(photos)
@@ -261,7 +261,7 @@ def test_no_other_error_is_tried_again(tiny: Tiny, tiny_server: str, status: grp
 def test_requests_have_ids_of_their_own(tiny: Tiny, tiny_server: str) -> None:
     with between(tiny_server) as way:
         for _ in range(2):
-            with Client(way.address) as client:
+            with Client(way.address, options=Options(photos_a_request=1)) as client:
                 client.query([tiny.known[5]] * 5)
     assert len(set(way.request_ids)) == 10
 
