@@ -68,19 +68,3 @@ def embed(
     batches = plain_batches(filled, embedder.config.preprocessing, batch_size)
     shown = progress(batches, what, len(filled) // batch_size, "batch") if what else batches
     return torch.cat([embed_batch(embedder, batch) for batch in shown])[: len(places)].numpy()
-
-
-def read_embeddings(folder: Path, shards: Sequence[str]) -> NDArray[np.float32]:
-    """All embeddings in manifest order as unit vectors, float32 [photos, dimensions].
-
-    Raises FileNotFoundError if a shard has none.
-    """
-    arrays = []
-    for name in dict.fromkeys(shards):
-        path = folder / f"{Path(name).stem}.npy"
-        if not path.exists():
-            raise FileNotFoundError(f"{path}: no such file; run `dvc repro embed`")
-        arrays.append(np.load(path))
-    vectors = np.concatenate(arrays).astype(np.float32)
-    unit: NDArray[np.float32] = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    return unit

@@ -6,14 +6,16 @@ import copy
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
 import cairn.embedding
-from cairn.embedding import embed, embed_shards, locations, read_embeddings
+from cairn.embedding import embed, embed_shards, locations
 from cairn.manifest import read_images, write_images
 from cairn.networks.embedder import Embedder, embed_batch, make_embedder
 from cairn.params import SyntheticParams
+from cairn.retrieval.vectors import Vectors
 from cairn.sources.synthetic import SyntheticSource
 from cairn.training.photos import Location, plain_batches
 
@@ -53,7 +55,7 @@ def test_what_is_read_is_what_the_network_said(tmp_path: Path, raw: Path, networ
     assert len(set(shards)) > 2
     files = embed_shards(network, places, shards, 4, tmp_path, "network")
     assert all(np.load(file).dtype == np.float16 for file in files)
-    vectors = read_embeddings(tmp_path, shards)
+    vectors = Vectors.open(tmp_path, pa.chunked_array([shards]))[np.arange(len(shards))]
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
     assert ((vectors * embed(network, places, 4)).sum(axis=1) > 0.9999).all()
 
@@ -99,11 +101,6 @@ def test_each_photo_has_its_own_vector_with_any_number_of_threads_and_in_a_batch
     # To the last bit, where fewer photos share the last batch.
     for count in (1, 4, 7, 11):
         np.testing.assert_array_equal(embed(network, places[:count], 5), embed(network, places, 5)[:count])
-
-
-def test_a_missing_shard_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"shard_00007\.npy.*dvc repro embed"):
-        read_embeddings(tmp_path, ["shard_00007.tar"])
 
 
 def test_the_network_moves_to_the_device_there_is_shown_by_one_without_data_in_place_of_a_gpu(

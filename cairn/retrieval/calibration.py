@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -40,10 +39,6 @@ class Curve(BaseModel, ABC):
     def _rising(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
         """Probabilities of scores; of no meaning for -inf."""
 
-    @abstractmethod
-    def _reaching(self, probability: float) -> float:
-        """The lowest score of at least `probability`, which is above 0; -inf if all have it, inf if none has."""
-
 
 class Platt(Curve):
     """1 / (1 + exp(-(slope z + offset))) of the standardised score z = (score - mean) / deviation (Platt 1999)."""
@@ -59,14 +54,6 @@ class Platt(Curve):
             return np.full(scores.shape, _logistic(self.offset))
         with np.errstate(over="ignore"):
             return _logistic(self.slope * ((scores - self.mean) / self.deviation) + self.offset)
-
-    def _reaching(self, probability: float) -> float:
-        if self.slope == 0:
-            return -math.inf if _logistic(self.offset) >= probability else math.inf
-        if probability == 1:
-            return math.inf
-        logit = math.log(probability) - math.log1p(-probability)
-        return self.mean + self.deviation * (logit - self.offset) / self.slope
 
 
 class Isotonic(Curve):
@@ -87,32 +74,8 @@ class Isotonic(Curve):
     def _rising(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.interp(scores, self.scores, self.probabilities)
 
-    def _reaching(self, probability: float) -> float:
-        knot = int(np.searchsorted(self.probabilities, probability, side="left"))
-        if knot == 0:
-            return -math.inf
-        if knot == len(self.scores):
-            return math.inf
-        (start, end), (low, high) = self.scores[knot - 1 : knot + 1], self.probabilities[knot - 1 : knot + 1]
-        return start + (end - start) * (probability - low) / (high - low)
-
 
 Calibration = Annotated[Platt | Isotonic, Field(discriminator="kind")]
-
-
-def read_calibration(content: str) -> Platt | Isotonic:
-    """What `model_dump_json` wrote. Raises pydantic's ValidationError, a ValueError, if it is anything else."""
-    return TypeAdapter[Platt | Isotonic](Calibration).validate_json(content)
-
-
-def threshold_for(calibration: Platt | Isotonic, probability: float) -> float:
-    """The lowest score that is right with at least `probability`, but for rounding; -inf if all are, inf if none is.
-
-    Raises CalibrationError if probability is not in [0, 1].
-    """
-    if not 0 <= probability <= 1:
-        raise CalibrationError(f"probability {probability} must be in [0, 1]")
-    return calibration._reaching(probability) if probability > 0 else -math.inf
 
 
 def fit(kind: Kind, scores: ArrayLike, right: ArrayLike) -> Platt | Isotonic:

@@ -128,14 +128,9 @@ def _folder(path: Path | None, param: str, way_out: str) -> Path:
 def _top_level(root: Path, counts: Counter[str]) -> tuple[list[Path], int]:
     """The landmark folders in order, and the number of photos that lie beside them."""
     folders, loose = [], 0
-    for entry in _entries(root):
-        if _is_link_to_leave(entry, root):
-            counts["links_not_followed"] += 1
-        elif entry.is_dir():
-            if _is_hidden_folder(entry.name):
-                counts["hidden"] += 1
-            else:
-                folders.append(Path(entry.path))
+    for entry in _entries(root, root, counts):
+        if entry.is_dir():
+            folders.append(Path(entry.path))
         elif _is_photo(entry, counts):
             loose += 1
     return folders, loose
@@ -143,21 +138,29 @@ def _top_level(root: Path, counts: Counter[str]) -> tuple[list[Path], int]:
 
 def _photo_files(folder: Path, root: Path, counts: Counter[str]) -> Iterator[Path]:
     """Files at any depth that may be photos, in an order that depends on names alone; the others are counted."""
-    left = _entries(folder)[::-1]
+    left = _entries(folder, root, counts)[::-1]
     while left:
         entry = left.pop()
-        if _is_link_to_leave(entry, root):
-            counts["links_not_followed"] += 1
-        elif entry.is_dir():
-            if _is_hidden_folder(entry.name):
-                counts["hidden"] += 1
-            else:
-                left += _entries(Path(entry.path))[::-1]
+        if entry.is_dir():
+            left += _entries(Path(entry.path), root, counts)[::-1]
         elif _is_photo(entry, counts):
             yield Path(entry.path)
 
 
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
+def _entries(folder: Path, root: Path, counts: Counter[str]) -> list[os.DirEntry[str]]:
+    """What is in a folder, by name; links that are not followed and hidden folders are counted and left out."""
+    kept = []
+    for entry in _listed(folder):
+        if _is_link_to_leave(entry, root):
+            counts["links_not_followed"] += 1
+        elif entry.is_dir() and _is_hidden_folder(entry.name):
+            counts["hidden"] += 1
+        else:
+            kept.append(entry)
+    return kept
+
+
+def _listed(folder: Path) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
             return sorted(entries, key=lambda entry: os.fsencode(entry.name))

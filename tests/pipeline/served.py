@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from cairn.client import Answer, Client
-from cairn.embedding import read_embeddings
 from cairn.files import read_json
 from cairn.manifest import read_images
+from cairn.retrieval.vectors import Vectors
 from cairn.serving.server import default_server_env, running_server
 from cairn.shards import ShardReader
 
@@ -34,8 +34,8 @@ def compare(project: Path) -> Comparison:
     rows = pq.read_table(project / "build" / "evaluation" / "predictions.parquet").to_pylist()
     places = {row["image_id"]: row for row in read_images(project / "build" / "raw").to_pylist()}
     cleaned = read_images(project / "build" / "clean")
-    vectors = read_embeddings(project / "build" / "embeddings" / "network", cleaned["shard"].to_pylist())
-    by_id = dict(zip(cleaned["image_id"].to_pylist(), vectors, strict=True))
+    vectors = Vectors.open(project / "build" / "embeddings" / "network", cleaned["shard"])
+    by_id = dict(zip(cleaned["image_id"].to_pylist(), vectors[np.arange(len(cleaned))], strict=True))
     with ShardReader(project / "build" / "raw") as reader:
         photos = [reader.read(p["shard"], p["offset"], p["size"]) for p in (places[r["image_id"]] for r in rows)]
     with running_server(project / "triton_repo", default_server_env()) as address, Client(address, 300.0) as client:

@@ -10,23 +10,23 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from cairn.metrics.calibration import expected_calibration_error
 from cairn.retrieval.calibration import (
     KINDS,
+    Calibration,
     CalibrationError,
     Isotonic,
     Kind,
     Platt,
     better,
     fit,
-    read_calibration,
-    threshold_for,
 )
 from cairn.serving.server import default_server_env
 
 few = settings(max_examples=40, deadline=None)  # the first of them imports scipy
+READ = TypeAdapter[Platt | Isotonic](Calibration)
 kinds = pytest.mark.parametrize("kind", KINDS)
 Rows = list[tuple[float, bool]]
 
@@ -67,7 +67,7 @@ def test_platt_finds_the_slope_and_the_place() -> None:
     found = fit("platt", *many(40_000))
     assert isinstance(found, Platt)
     assert found.slope / found.deviation == pytest.approx(12, rel=0.04)
-    assert threshold_for(found, 0.5) == pytest.approx(0.5, abs=0.01)
+    assert found.probability(0.5) == pytest.approx(0.5, abs=0.03)
 
 
 def test_platt_lies_at_the_bottom_of_its_loss() -> None:
@@ -93,7 +93,6 @@ def test_isotonic_by_hand() -> None:
     assert found.scores == pytest.approx((0.2, 0.5, 0.8))
     assert found.probabilities == pytest.approx((0.2, 0.5, 0.8))
     assert found.probability([-1, 0.2, 0.35, 0.5, 0.65, 0.8, 2]) == pytest.approx([0.2, 0.2, 0.35, 0.5, 0.65, 0.8, 0.8])
-    assert threshold_for(found, 0.65) == pytest.approx(0.65)
 
 
 @kinds
@@ -129,31 +128,9 @@ def test_the_mean_probability_is_the_mean_target(kind: Kind, rows: Rows) -> None
 def test_saved_and_read_it_is_the_same_and_the_order_of_rows_plays_no_part(kind: Kind, rows: Rows) -> None:
     found = fitted(kind, rows)
     content = found.model_dump_json()
-    assert read_calibration(content) == found
+    assert READ.validate_json(content) == found
     assert json.loads(content)["kind"] == kind
     assert fitted(kind, rows[::-1]) == found
-
-
-@kinds
-@few
-@given(rows=rows_of_any_kind, probability=st.floats(0, 1))
-def test_the_threshold_is_the_lowest_score_of_the_probability(kind: Kind, rows: Rows, probability: float) -> None:
-    found = fitted(kind, rows)
-    threshold = threshold_for(found, probability)
-    if threshold < math.inf:
-        assert found.probability(max(threshold, -1e9)) >= min(probability, found.probability(1e300)) - 1e-6
-    if threshold > -math.inf:
-        below = min(threshold, 1e9) - 1e-3
-        assert found.probability(below) <= probability + 1e-9
-
-
-@kinds
-def test_a_probability_of_nothing_asks_nothing_and_too_much_is_never_reached(kind: Kind) -> None:
-    found = fit(kind, [0.1, 0.9], [False, True])
-    assert threshold_for(found, 0) == -math.inf
-    assert threshold_for(found, 1) == math.inf
-    with pytest.raises(CalibrationError, match=r"90 must be in \[0, 1\]"):
-        threshold_for(found, 90)
 
 
 @kinds
@@ -226,17 +203,18 @@ def test_a_score_of_nan_has_no_probability() -> None:
 )
 def test_what_is_no_calibration_is_not_read(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
-        read_calibration(json.dumps(wrong))
+        READ.validate_json(json.dumps(wrong))
 
 
 APPLY = """
 import sys
 import numpy as np
-from cairn.retrieval.calibration import read_calibration, threshold_for
+from cairn.retrieval.calibration import Calibration
+from pydantic import TypeAdapter
 for line in sys.stdin:
-    found = read_calibration(line)
+    found = TypeAdapter(Calibration).validate_json(line)
     probabilities = found.probability(np.linspace(-1, 1, 9, dtype=np.float32))
-    print(*(float(p).hex() for p in probabilities), threshold_for(found, 0.5))
+    print(*(float(p).hex() for p in probabilities))
 assert not {"torch", "scipy"} & set(sys.modules)
 print(np.__version__)
 """
@@ -250,10 +228,8 @@ def test_the_server_with_its_numpy_gives_the_same_probabilities() -> None:
     *lines, version = ran.stdout.splitlines()
     assert version.startswith("1.26")
     for found, line in zip(calibrations, lines, strict=True):
-        *probabilities, threshold = line.split()
         wanted = found.probability(np.linspace(-1, 1, 9, dtype=np.float32))
-        assert [float.fromhex(p) for p in probabilities] == pytest.approx(wanted, rel=1e-12)
-        assert float(threshold) == pytest.approx(threshold_for(found, 0.5))
+        assert [float.fromhex(p) for p in line.split()] == pytest.approx(wanted, rel=1e-12)
 
 
 def test_the_better_kind_is_the_one_whose_shape_the_truth_has() -> None:

@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from cairn.embedding import read_embeddings
 from cairn.retrieval.vectors import Vectors
 
 SHARDS = ["one.tar"] * 30 + ["two.tar"] * 1 + ["three.tar"] * 50
@@ -16,9 +15,12 @@ SHARDS = ["one.tar"] * 30 + ["two.tar"] * 1 + ["three.tar"] * 50
 
 def test_any_rows_are_those_of_all(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    for name in dict.fromkeys(SHARDS):
-        np.save(tmp_path / f"{Path(name).stem}.npy", rng.normal(size=(SHARDS.count(name), 7)).astype(np.float16))
-    whole, vectors = read_embeddings(tmp_path, SHARDS), Vectors.open(tmp_path, pa.chunked_array([SHARDS]))
+    parts = {name: rng.normal(size=(SHARDS.count(name), 7)).astype(np.float16) for name in dict.fromkeys(SHARDS)}
+    for name, part in parts.items():
+        np.save(tmp_path / f"{Path(name).stem}.npy", part)
+    long = np.concatenate(list(parts.values())).astype(np.float32)
+    whole = long / np.linalg.norm(long, axis=1, keepdims=True)
+    vectors = Vectors.open(tmp_path, pa.chunked_array([SHARDS]))
     assert vectors.shape == (81, 7)
     for rows in (np.arange(81), rng.permutation(81)[:20], np.array([80, 0, 30, 30]), np.arange(0)):
         assert np.array_equal(vectors[rows], whole[rows])
