@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import reprlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -447,11 +448,27 @@ def load_params(path: Path) -> Params:
     except (YAMLError, UnicodeDecodeError) as error:
         raise ParamsError(f"{path}: not YAML: {error}; mend it, or `make params` makes it anew") from error
     try:
-        return Params.model_validate(content)
+        params = Params.model_validate(content)
     except ValidationError as error:
         lines = [f"{path}: {error.error_count()} param(s) cannot be used:"]
         lines += [_said(item) for item in error.errors(include_url=False)[:MAX_SHOWN]]
         raise ParamsError("\n".join(lines)) from error
+    flags = list(_flags_for_numbers(content, params.model_dump(by_alias=True)))
+    if flags:
+        raise ParamsError(f"{path}: {', '.join(flags)}: must be a number, not true or false")
+    return params
+
+
+def _flags_for_numbers(given: object, taken: object, name: str = "") -> Iterator[str]:
+    """The params of which pydantic took true for 1 or false for 0."""
+    if isinstance(given, bool) and not isinstance(taken, bool):
+        yield name.removeprefix(".")
+    elif isinstance(given, Mapping) and isinstance(taken, Mapping):
+        for key, value in given.items():
+            yield from _flags_for_numbers(value, taken[key], f"{name}.{key}")
+    elif isinstance(given, Sequence) and isinstance(taken, Sequence) and not isinstance(given, str):
+        for at, (value, other) in enumerate(zip(given, taken, strict=True)):
+            yield from _flags_for_numbers(value, other, f"{name}.{at}")
 
 
 def _said(item: ErrorDetails) -> str:

@@ -68,6 +68,9 @@ def test_the_duplicate_finder_follows_the_given_weights(tmp_path: Path) -> None:
         ("split.ratios.test", 0.9, "must be 1, not 1.7"),
         ("fetch.gldv2.last_shard", -1, "fetch.gldv2.last_shard = -1"),
         ("seed", None, "seed = None"),
+        ("seed", True, "params.yaml: seed: must be a number, not true or false"),
+        ("train.scratch.progressive_sizes", [64, True], "train.scratch.progressive_sizes.1 = True"),
+        ("evaluate.rerank", [{"name": "knn_vote", "top": True}], "evaluate.rerank.0.top: must be a number"),
     ],
 )
 def test_what_cannot_be_is_named(tmp_path: Path, name: str, value: Any, said: str) -> None:

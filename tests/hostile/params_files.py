@@ -26,6 +26,7 @@ def hostile_params(whole: str) -> Iterator[Given]:
         ("a list", "[1]"),
         ("a mapping", "{a: 1}"),
         ("a fraction", "1.5"),
+        ("true for 1", "true"),
         ("below 0", "-1"),
         ("infinite", ".inf"),
         ("no number", ".nan"),
@@ -43,6 +44,7 @@ def hostile_params(whole: str) -> Iterator[Given]:
         ("a share over 1", "min_decodable_share: 0.9", "min_decodable_share: 2"),
         ("ratios over 1", "train: 0.6", "train: 0.9"),
         ("a word for a list", "progressive_sizes: []", "progressive_sizes: none"),
+        ("false for a number in a list", "progressive_sizes: []", "progressive_sizes: [false]"),
     ):
         yield Given("wrong type", name, whole.replace(old, new, 1).encode())
     yield Given("unknown key", "on top", (whole + "epochs: 3\n").encode())
