@@ -16,10 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cairn.files import written_aside
+
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 
 LINEAGE_TAG = "cairn.lineage"
+DATABASE = "mlflow.db"
 
 
 @dataclass(frozen=True)
@@ -39,19 +42,35 @@ def root() -> Path:
 
 def tracking_uri() -> str:
     """Where runs are logged."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root() / 'mlflow.db'}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root() / DATABASE}"
 
 
 def choose_experiment() -> None:
     """Log to CAIRN_MLFLOW_EXPERIMENT, else `cairn`; its pictures lie beside our own database, in mlartifacts/."""
     import mlflow
 
-    ours = "MLFLOW_TRACKING_URI" not in os.environ  # asked first, since MLflow sets it
-    mlflow.set_tracking_uri(tracking_uri())
+    ours = _use_database()
     name = os.environ.get("CAIRN_MLFLOW_EXPERIMENT", "cairn")
     if ours and mlflow.get_experiment_by_name(name) is None:
         mlflow.create_experiment(name, artifact_location=(root() / "mlartifacts").as_uri())
     mlflow.set_experiment(name)
+
+
+def _use_database() -> bool:
+    """Have MLflow use the database that tracking_uri names. Says whether it is our own.
+
+    That is made whole or not at all: of one that a kill left half made MLflow says for ever that its schema is out of
+    date.
+    """
+    import mlflow
+
+    ours, uri, database = "MLFLOW_TRACKING_URI" not in os.environ, tracking_uri(), root() / DATABASE
+    if ours and not database.exists():
+        with written_aside(database) as aside:
+            mlflow.set_tracking_uri(f"sqlite:///{aside}")
+            mlflow.search_experiments()
+    mlflow.set_tracking_uri(uri)  # it sets MLFLOW_TRACKING_URI too
+    return ours
 
 
 @contextmanager
@@ -113,7 +132,7 @@ def known_lineages() -> set[str]:
     """The lineages that MLflow has a finished run for."""
     import mlflow
 
-    mlflow.set_tracking_uri(tracking_uri())
+    _use_database()
     runs = mlflow.search_runs(
         search_all_experiments=True, output_format="list", filter_string="attributes.status = 'FINISHED'"
     )

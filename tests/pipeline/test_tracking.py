@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import mlflow
@@ -52,6 +55,21 @@ def test_a_stage_is_logged_with_params_metrics_tags_pictures_and_data(store: Pat
     assert known_lineages() == {"abc"}
     assert (store / "mlflow.db").exists()
     assert [path.name for path in (store / "mlartifacts").rglob("*.png")] == ["curve.png"]
+
+
+def test_a_kill_while_the_database_is_made_leaves_none(store: Path) -> None:
+    """Killed as soon as anything is on the disk, while MLflow makes its tables."""
+    making = subprocess.Popen([sys.executable, "-c", "from cairn.tracking import choose_experiment as do; do()"])
+    while not list(store.glob("*mlflow.db*")):
+        assert making.poll() is None
+        time.sleep(0.001)
+    making.kill()
+    making.wait()
+    assert not (store / "mlflow.db").exists()
+    with stage_run("train", {}, "abc"):
+        pass
+    assert known_lineages() == {"abc"}
+    assert [path.name for path in store.glob("*mlflow.db*")] == ["mlflow.db"]
 
 
 def test_a_stage_that_fails_is_no_known_lineage(store: Path) -> None:
