@@ -17,6 +17,8 @@ from cairn.params import NearDuplicateParams
 
 LEAST_CORRELATION = 0.8  # of two thumbnails whose hashes are close: hashes of unlike photos do collide
 BLOCK = 4096
+EXACT = 200_000  # photos of which every two are compared: some minutes on two cores
+PROBED, SEEN_A_LIST = 8, 64  # lists that a photo is looked for in; photos that each is trained with
 
 
 @dataclass(frozen=True)
@@ -74,19 +76,35 @@ def unit(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.asarray(centred / lengths, np.float32)
 
 
-def pairs_by_embedding(vectors: NDArray[np.float32], cosine: float) -> Pairs:
-    """Pairs of unit vectors [photos, dimensions] whose cosine is at least `cosine`."""
+def pairs_by_embedding(vectors: NDArray[np.float32], cosine: float, exact: int = EXACT) -> Pairs:
+    """Pairs of unit vectors [photos, dimensions] whose cosine is at least `cosine`.
+
+    Of more than `exact` photos only those are compared that lie in parts of the space near each other (FAISS's inverted
+    lists): two so alike hardly ever do not.
+    """
     if len(vectors) < 2:
-        return Pairs(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
-    index = faiss.IndexFlatIP(vectors.shape[1])
+        return NOTHING
+    index = faiss.IndexFlatIP(vectors.shape[1]) if len(vectors) <= exact else _lists_of(vectors)
     index.add(vectors)
-    return _joined([_pairs_of(index, vectors, start, cosine) for start in range(0, len(vectors), BLOCK)])
+    found = _joined([_pairs_of(index, vectors, start, cosine) for start in range(0, len(vectors), BLOCK)])
+    first = np.append(True, (np.diff(found.a) != 0) | (np.diff(found.b) != 0))[: len(found.a)]
+    return found.where(first)
+
+
+def _lists_of(vectors: NDArray[np.float32]) -> Any:
+    lists = int(4 * len(vectors) ** 0.5)
+    index: Any = faiss.index_factory(vectors.shape[1], f"IVF{lists},Flat", faiss.METRIC_INNER_PRODUCT)
+    index.nprobe = PROBED
+    every = max(1, len(vectors) // (SEEN_A_LIST * lists))
+    index.train(np.ascontiguousarray(vectors[::every]))
+    return index
 
 
 def _pairs_of(index: Any, items: NDArray[Any], start: int, radius: float) -> Pairs:
+    """Each pair with one of a block, once or twice."""
     limits, measures, found = index.range_search(items[start : start + BLOCK], radius)
     a = start + np.repeat(np.arange(len(limits) - 1), np.diff(limits.astype(np.int64)))
-    pairs = Pairs(a.astype(np.int64), found.astype(np.int64), measures.astype(np.float64))
+    pairs = Pairs(np.minimum(a, found), np.maximum(a, found), measures.astype(np.float64))
     return pairs.where(pairs.a < pairs.b)
 
 
