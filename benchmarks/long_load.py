@@ -60,11 +60,11 @@ class Seen:
     looks: list[dict[str, float]] = field(default_factory=list)
 
 
-def answers(address: str, photos: Sequence[bytes]) -> list[int | None]:
-    """Each photo's landmark on an idle server; all must have an answer."""
+def known(address: str, photos: Sequence[bytes]) -> list[tuple[bytes, int]]:
+    """The photos that are of a landmark by an idle server, and of which."""
     with Client(address, TIMEOUT_S) as client:
-        found = client.query(photos)
-    return [each.landmark_id for each in found if isinstance(each, Answer)]
+        found = [each.landmark_id if isinstance(each, Answer) else None for each in client.query(photos)]
+    return [(photo, landmark) for photo, landmark in zip(photos, found, strict=True) if landmark is not None]
 
 
 async def full_rate(address: str, photos: Sequence[bytes]) -> float:
@@ -82,7 +82,7 @@ async def full_rate(address: str, photos: Sequence[bytes]) -> float:
     return done / TRIAL_S
 
 
-async def good(client: AsyncClient, photo: bytes, landmark: int | None, seen: Seen) -> None:
+async def good(client: AsyncClient, photo: bytes, landmark: int, seen: Seen) -> None:
     """Ask about a photo whose answer is known. What the client tries again by itself is no failure."""
     sent = time.perf_counter()
     try:
@@ -118,7 +118,7 @@ def _by_a_kill(seen: Seen, sent: float, ended: float) -> bool:
 
 async def send(server: Server, args: argparse.Namespace, photos: list[bytes], rate: float, seen: Seen) -> None:
     """The load itself."""
-    known, odd = answers(server.address, photos), corpus(np.random.default_rng(args.seed))
+    answered, odd = known(server.address, photos), corpus(np.random.default_rng(args.seed))
     rng, begin = np.random.default_rng([args.seed, 1]), time.perf_counter()
     times = arrivals(rate, args.minutes * 60, args.seed)
     async with (
@@ -132,8 +132,8 @@ async def send(server: Server, args: argparse.Namespace, photos: list[bytes], ra
             if rng.random() < BAD_SHARE:
                 tasks.create_task(bad(call, wrong(number, args.seed, odd, BAD_MODELS), number, seen))
             else:
-                at = int(rng.integers(len(photos)))
-                tasks.create_task(good(client, photos[at], known[at], seen))
+                photo, landmark = answered[int(rng.integers(len(answered)))]
+                tasks.create_task(good(client, photo, landmark, seen))
 
 
 def switched(server: Server, folder: Path, seen: Seen, how: list[str]) -> None:
