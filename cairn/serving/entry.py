@@ -19,7 +19,7 @@ from pathlib import Path
 from cairn.serving.command import EVERYWHERE, CommandError, Serving, add_options, environment, flags, serving_of
 from cairn.serving.control import KEY_VARIABLE, ControlError, new_key
 from cairn.serving.plans import PlanError, check_plan, host
-from cairn.serving.runtime import ServerError, check_repository
+from cairn.serving.runtime import ServerError, check_path, check_repository
 from cairn.serving.watchdog import api_of, look_after
 
 BINARY = "tritonserver"
@@ -56,6 +56,7 @@ def parser() -> argparse.ArgumentParser:
 def prepared(args: argparse.Namespace) -> Serving:
     """How to serve. Raises what is wrong with the options, the key, the repository or the plan."""
     serving = serving_of(args, new_key())
+    check_path(serving.repository)
     check_repository(serving.repository, serving.embedder)
     if serving.embedder == "tensorrt":
         for warning in check_plan(serving.repository / "embed" / "1", host()):

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from ctypes.util import find_library
 from importlib import metadata
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from cairn.files import discard
@@ -140,6 +144,36 @@ def check_backend(env: ServerEnv, embedder: Embedder) -> None:
             f"{sorted(path.name for path in env.backends.iterdir())}. Serve from the official container, as "
             "docs/serving.md says, or with --embedder python"
         )
+
+
+def check_path(path: Path) -> None:
+    """Raises ServerError if a shell would misread a path: Triton 2.51 starts Python models through one, unquoted."""
+    if not _is_plain(path):
+        raise ServerError(
+            f"{path}: Triton starts Python models through a shell, which this path would confuse; put it where the "
+            "path has only letters of ASCII, digits, / and any of @%+=:,.-_"
+        )
+
+
+def _is_plain(path: Path) -> bool:
+    return shlex.quote(str(path)) == str(path)
+
+
+@contextmanager
+def shell_safe(*paths: Path) -> Iterator[tuple[Path, ...]]:
+    """The paths, in place of each that a shell would misread a link to it, while the block runs.
+
+    Raises ServerError if there is no folder for links that a shell reads right: TMPDIR has such a path.
+    """
+    with ExitStack() as stack:
+        yield tuple(path if _is_plain(path) else _linked(path, stack) for path in paths)
+
+
+def _linked(path: Path, stack: ExitStack) -> Path:
+    folder = Path(stack.enter_context(TemporaryDirectory(prefix="cairn-link-")))
+    check_path(folder)
+    (folder / "linked").symlink_to(path.absolute(), target_is_directory=True)
+    return folder / "linked"
 
 
 def lay_out(env: ServerEnv, folder: Path) -> Layout:

@@ -44,6 +44,7 @@ from cairn.serving.runtime import (
     check_repository,
     find_server_env,
     lay_out,
+    shell_safe,
 )
 from cairn.serving.threads import VARIABLE as THREADS_VARIABLE
 from cairn.serving.watchdog import api_of, watched
@@ -128,7 +129,15 @@ def started(
 def serve(serving: Serving, env: Path, folder: Path, timeout_s: float) -> Iterator[Server]:
     """As `started`, with all that can be said of how. Raises PlanError for a TensorRT plan that belongs elsewhere."""
     found = _checked(serving, env)
-    layout = lay_out(found, folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with shell_safe(serving.repository, folder) as (repository, plain):
+        layout = lay_out(found, plain)
+        with _served(serving._replace(repository=repository), found, layout, folder, timeout_s) as server:
+            yield server
+
+
+@contextmanager
+def _served(serving: Serving, found: ServerEnv, layout: Layout, folder: Path, timeout_s: float) -> Iterator[Server]:
     (folder / CONTROL_FILE).unlink(missing_ok=True)  # of a launcher that was killed
     log = folder / "triton.log"
     shared = f"cairn_{os.getpid()}_{secrets.token_hex(4)}"

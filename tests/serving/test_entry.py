@@ -103,6 +103,11 @@ def wait_for(client: Client, process: subprocess.Popen[bytes]) -> None:
     raise AssertionError(f"the server did not become ready; status {process.poll()}")
 
 
+def test_a_path_that_a_shell_would_misread_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = refused(capsys, f"--repository={tmp_path / 'a b'}")
+    assert f"{tmp_path / 'a b'}: Triton starts Python models through a shell" in said
+
+
 def refused(capsys: pytest.CaptureFixture[str], *options: str) -> str:
     assert main(options) == 1
     return capsys.readouterr().err

@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -286,6 +287,23 @@ def test_nothing_is_left_when_the_block_ends(tiny: Tiny, tmp_path: Path) -> None
     assert not (server.folder / CONTROL_FILE).exists()
     assert processes_of(tmp_path) == []
     assert not {path for path in Path("/dev/shm").iterdir() if path.name.startswith(f"cairn_{os.getpid()}_")} - before
+
+
+def test_a_path_that_a_shell_would_misread_is_served(tiny: Tiny, tmp_path: Path) -> None:
+    """Triton starts the processes of Python models through a shell, and quotes nothing."""
+    odd = tmp_path / "another place, über $(touch ran; touch ..) there's"
+    shutil.copytree(tiny.repository, odd / "triton_repo")
+    serve, before = odd / "serve", set(Path(tempfile.gettempdir()).glob("cairn-link-*"))
+    with started(odd / "triton_repo", default_server_env(), serve, free_ports(), LOOPBACK) as server:
+        with Client(server.address) as client:
+            (got,) = client.query([tiny.known[5]])
+        assert server.folder == serve
+        assert read(serve).address == server.address
+    assert isinstance(got, Answer)
+    assert got.landmark_id == 5
+    assert not list(tmp_path.rglob("ran"))
+    assert not Path("ran").exists()
+    assert set(Path(tempfile.gettempdir()).glob("cairn-link-*")) == before
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
