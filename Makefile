@@ -11,7 +11,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 # Idle threads that look for more work slow each other down many times over where something else uses the cores too.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup repro test lint serve bench verify kill fuzz fuzz-readers hostile hostile-large mlflow licences sbom audit
+.PHONY: help setup repro test lint serve bench bench-gpu verify kill fuzz fuzz-readers hostile hostile-large mlflow licences sbom audit
 .PHONY: lock params clean
 
 help: ## this list
@@ -58,6 +58,9 @@ serve: setup ## start a Triton server on what `make repro` exported; ask it with
 
 bench: setup ## the benchmarks of docs/benchmarks.md
 	@for file in benchmarks/bench_*.py; do python $$file; done
+
+bench-gpu: setup ## how well training, embedding and searching use a GPU, in under ten minutes; names what is missing
+	@python benchmarks/bench_gpu.py $(OPTIONS)
 
 verify: setup ## run the pipeline in two clones, the second elsewhere in every way, and compare all bytes and answers
 	@PYTHONPATH=tests python -m whole.verify $(OPTIONS)
