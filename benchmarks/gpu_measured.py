@@ -200,11 +200,12 @@ def timed(batches: Iterable[T], warm: int, seconds: float, device: torch.device,
     yield from islice(source, warm)
     synchronise(device)
     begin = asked = time.perf_counter()
-    while asked - begin < seconds:
-        for batch in islice(source, 1):
-            window.waited += time.perf_counter() - asked
-            window.batches += 1
-            yield batch
+    for batch in source:
+        window.waited += time.perf_counter() - asked
+        window.batches += 1
+        yield batch
         asked = time.perf_counter()
+        if asked - begin >= seconds:
+            break
     synchronise(device)
     window.seconds = time.perf_counter() - begin
