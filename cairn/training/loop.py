@@ -225,7 +225,8 @@ class Epoch:
     def loader(self, first: int) -> DataLoader[tuple[Tensor, int]]:
         """This process's part of the batches from `first` on."""
         part = PartOfBatches(self.batches[first:], world(), rank())
-        return DataLoader(self.photos, batch_sampler=part, num_workers=self.params.workers)
+        pinned = torch.cuda.is_available()  # what lies so is copied while the GPU works
+        return DataLoader(self.photos, batch_sampler=part, num_workers=self.params.workers, pin_memory=pinned)
 
     def seed_torch(self, batch: int) -> None:
         """Set the random numbers inside the network to those of this place in training; each process has its own."""
@@ -261,7 +262,7 @@ def run_epoch(fitting: Fitting, epoch: Epoch, state: State) -> float:
         classes = torch.from_numpy(epoch.classes[epoch.batches[at]]).to(network.device)
         stepping = (at + 1) % schedule.accumulate == 0 or at + 1 == steps
         with fitting.spread.shared(stepping):
-            seen = fitting.spread.seen(images.to(network.device), network.autocast(epoch.precision))
+            seen = fitting.spread.seen(images.to(network.device, non_blocking=True), network.autocast(epoch.precision))
             loss = network.loss(gathered(seen), classes, part)
             (loss / schedule.accumulate).backward()  # type: ignore[no-untyped-call]
         state.losses.append(loss.item())
