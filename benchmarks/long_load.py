@@ -7,7 +7,7 @@ wrong ones of fuzz_server.py. Every minute a new version of the index is publish
 before. In the first third a Python process of the server is killed now and then, each model's in turn; memory is looked
 at from 60 % of the time on, when new processes have seen as much as they will remember.
 
-Prints what requests got, the time from each kill to the last request that it failed, and memory. Exits with 1 if a good
+Prints what requests got, how long after each kill they failed, and memory. Exits with 1 if a good
 photo was answered otherwise than by its landmark, or failed without a kill within RECOVERY_S before it; if a wrong
 request got what no request should get, or the server died; or if memory grew by over 2 %.
 """
@@ -18,12 +18,13 @@ import argparse
 import asyncio
 import io
 import os
+import re
 import shutil
 import signal
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -184,11 +185,18 @@ def report(seen: Seen) -> list[str]:
     print("\n".join(f"{count:8}  {what}" for what, count in sorted(seen.outcomes.items())))
     print(f"{len(seen.failures):8}  good photo: failed")
     for when, name in seen.kills:
-        ended = [end for sent, end, _ in seen.failures if sent - RECOVERY_S <= when <= end]
-        took = max(ended, default=when) - when
-        print(f"{name} killed: {len(ended)} good photos failed, the last one {took:.1f} s after it")
-    for reason, count in Counter(why for _, _, why in seen.failures).most_common(5):
-        print(f"{count:8}  {reason[:200]}")
+        failed = [(sent, end) for sent, end, _ in seen.failures if sent - RECOVERY_S <= when <= end]
+        last = max((sent - when for sent, _ in failed), default=0.0)
+        longest = max((end - sent for sent, end in failed), default=0.0)
+        print(
+            f"{name} killed: {len(failed)} good photos failed, the last one sent {last:.1f} s after it; "
+            f"they waited {longest:.1f} s at most"
+        )
+    reasons: dict[str, list[float]] = defaultdict(list)
+    for sent, end, why in seen.failures:
+        reasons[re.sub(r" \(request \S+\)|\d+\.\d+\.\d+\.\d+:\d+: ", "", why)].append(end - sent)
+    for reason, waits in sorted(reasons.items(), key=lambda item: -len(item[1]))[:10]:
+        print(f"{len(waits):8}  {reason[:160]}; waited {max(waits):.1f} s at most")
     faults = [f"failed without a kill: {why}" for sent, end, why in seen.failures if not _by_a_kill(seen, sent, end)]
     return seen.faults + faults + grown(seen.looks)
 
