@@ -57,13 +57,20 @@ class Api(NamedTuple):
             return False
         return True
 
+    def loaded(self) -> set[str]:
+        """The models that the server says are ready, in any version."""
+        found = self.ask("POST", "/v2/repository/index")
+        return {model["name"] for model in found if model.get("state") == "READY"}
+
     def processes(self, model: str) -> int:
-        """How many processes a model should have; 0 for one that is not ready."""
+        """How many Python processes a model should have; 0 for one of another backend or not ready."""
         try:
-            groups = self.ask("GET", f"/v2/models/{model}/config").get("instance_group", [])
+            config = self.ask("GET", f"/v2/models/{model}/config")
         except _Refused:
             return 0
-        return sum(int(group["count"]) for group in groups) if self.ready(model) else 0
+        if config.get("backend") != "python":
+            return 0
+        return sum(int(group["count"]) for group in config["instance_group"])
 
 
 def api_of(serving: Serving) -> Api:
@@ -95,20 +102,23 @@ def look_after(server: int, api: Api, waited: Callable[[float], bool], told: Cal
     while not waited(AGAIN_S if lost else EVERY_S):
         try:
             short = _short(server, api, wanted)
-        except (OSError, HTTPException):
+        except (_Refused, OSError, HTTPException):
             continue  # it is starting or ending
         lost = {model for model in sorted(lost | (short & before)) if not _mended(model, api, told)}
         before = short
 
 
 def _short(server: int, api: Api, wanted: dict[str, int]) -> set[str]:
-    """Models with fewer processes than they should have; `wanted` keeps what was asked, so most looks ask nothing."""
-    running = Counter(stubs(server).values())
-    for model in {*running, *wanted}:
-        if running[model] < wanted.get(model, running[model] + 1):
+    """Models with fewer processes than they should have; `wanted` keeps what was asked, so most looks ask one thing.
+
+    Which models there are is asked each time: one that lost its only process before the first look shows no process.
+    """
+    running, loaded = Counter(stubs(server).values()), api.loaded()
+    for model in wanted.keys() - loaded:
+        del wanted[model]
+    for model in loaded:
+        if running[model] != wanted.get(model):
             wanted[model] = api.processes(model)
-            if not wanted[model]:
-                del wanted[model]
     return {model for model, count in wanted.items() if running[model] < count}
 
 

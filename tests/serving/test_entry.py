@@ -76,7 +76,8 @@ def test_a_child_of_it_mends_a_model_whose_process_is_killed_and_ends_with_it(ti
         killed = next(pid for pid, model in before.items() if model == "retrieve")
         os.kill(killed, signal.SIGKILL)
         end = time.monotonic() + 60
-        while "retrieve: answers again" not in (tmp_path / "log").read_text() and time.monotonic() < end:
+        while "retrieve: answers again" not in (tmp_path / "log").read_text():
+            assert time.monotonic() < end, (tmp_path / "log").read_text()[-4000:]
             time.sleep(0.2)
         after = stubs(process.pid)
         assert killed not in after

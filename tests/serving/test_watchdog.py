@@ -19,7 +19,7 @@ from cairn.serving import watchdog
 from cairn.serving.command import LOOPBACK
 from cairn.serving.control import read
 from cairn.serving.server import Server, default_server_env, free_ports, started
-from cairn.serving.watchdog import EVERY_S, stubs
+from cairn.serving.watchdog import EVERY_S, Api, look_after, stubs
 
 WITHIN_S = 60.0
 
@@ -97,6 +97,25 @@ def test_a_model_that_cannot_be_loaded_is_tried_again(
     while (got := asked(server.address, tiny.known[5])) != 5 and time.monotonic() < end:
         time.sleep(0.2)
     assert got == 5
+
+
+def test_the_only_process_of_a_model_killed_before_the_first_look(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watchdog, "EVERY_S", 3600.0)  # the server's own watchdog never looks
+    ports, looks, told = free_ports(), iter([False, False, True]), list[str]()
+    with started(tiny.repository, default_server_env(), tmp_path, ports, LOOPBACK) as server:
+        killed = next(pid for pid, name in stubs(server.process.pid).items() if name == "retrieve")
+        os.kill(killed, signal.SIGKILL)
+        while killed in stubs(server.process.pid):
+            time.sleep(0.05)
+        api = Api(LOOPBACK, ports.http, read(server.folder).key)
+        look_after(server.process.pid, api, lambda _: next(looks), told.append)
+        assert [line.split(" after")[0] for line in told] == [
+            "retrieve: a Python process of it is gone; loading it anew",
+            "retrieve: answers again",
+        ]
+        assert asked(server.address, tiny.known[5]) == 5
 
 
 def test_processes_are_those_of_the_one_server() -> None:
