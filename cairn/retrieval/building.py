@@ -99,30 +99,61 @@ def add_part(
 def join(trained: Path, parts: Sequence[Path]) -> Any:
     """The lists of all parts, in their order: as if all photos had been added to one."""
     joined: Any = read_index(trained, mapped=False)
-    plain: Any = faiss.downcast_InvertedLists(joined.invlists)
-    if isinstance(plain, faiss.ArrayInvertedLists):  # which would grow by doubling
-        sizes = np.sum([_list_sizes(read_index(part)) for part in parts], axis=0)
-        for number, size in enumerate(sizes.tolist()):
-            plain.resize(number, size)
-            plain.resize(number, 0)
+    lists: Any = faiss.downcast_InvertedLists(joined.invlists)
+    sizes = np.sum([_list_sizes(read_index(part)) for part in parts], axis=0)
+    for number, size in enumerate(sizes.tolist()):  # at once: they would grow by doubling
+        lists.resize(number, size)
+    if isinstance(lists, faiss.BlockInvertedLists):  # type: ignore[attr-defined]
+        filled = np.zeros_like(sizes)
+        for part in parts:
+            filled += _put(lists, filled, read_index(part, mapped=False))
+        joined.ntotal = int(sizes.sum())
+        return joined
+    for number in range(lists.nlist):
+        lists.resize(number, 0)
     for part in parts:
         joined.merge_from(read_index(part, mapped=False), 0)
-    if isinstance(plain, faiss.BlockInvertedLists):  # type: ignore[attr-defined]
-        _clear(plain)
     return joined
-
-
-def _clear(lists: Any) -> None:
-    """Make the unused places of each list's last block 0: merging leaves there what lay in memory."""
-    packer, zero = lists.packer, np.zeros(lists.block_size, dtype=np.uint8)
-    for number in range(lists.nlist):
-        size, codes = lists.list_size(number), lists.get_codes(number)
-        for place in range(size, -(-size // lists.n_per_block) * lists.n_per_block):
-            packer.pack_1_c(faiss.swig_ptr(zero), place, codes)
 
 
 def _list_sizes(lists: Any) -> NDArray[np.int64]:
     return np.array([lists.invlists.list_size(number) for number in range(lists.nlist)])
+
+
+def _put(lists: Any, filled: NDArray[np.int64], part: Any) -> NDArray[np.int64]:
+    """Put a part's photos behind the first `filled` of each list, which has room for them; how many these were.
+
+    The lists keep photos in blocks, which FAISS's own merging (1.15) writes beyond, where a list's last block is full.
+    """
+    more, sizes = faiss.downcast_InvertedLists(part.invlists), _list_sizes(part)
+    for number in np.flatnonzero(sizes).tolist():
+        start, size = int(filled[number]), int(sizes[number])
+        ids = faiss.rev_swig_ptr(lists.get_ids(number), start + size)
+        ids[start:] = faiss.rev_swig_ptr(more.get_ids(number), size)
+        block, used = divmod(start, lists.n_per_block)
+        old = _codes(lists, number, block, 1 if used else 0)[:used]
+        new = _codes(more, number, 0, -(-size // lists.n_per_block))[:size]
+        _set_codes(lists, number, block, np.concatenate([old, new]))
+    return sizes
+
+
+def _codes(lists: Any, number: int, first: int, count: int) -> NDArray[np.uint8]:
+    """The codes in some blocks of a list, uint8 [count * photos of a block, bytes], those of its unused places too."""
+    codes = np.empty((count, lists.n_per_block, lists.packer.code_size), np.uint8)
+    blocks = faiss.rev_swig_ptr(lists.get_codes(number), (first + count) * lists.block_size)
+    for at in range(count):
+        lists.packer.unpack_all(faiss.swig_ptr(blocks[(first + at) * lists.block_size :]), faiss.swig_ptr(codes[at]))
+    return codes.reshape(-1, codes.shape[2])
+
+
+def _set_codes(lists: Any, number: int, first: int, codes: NDArray[np.uint8]) -> None:
+    """Make `codes`, uint8 [photos, bytes], those of a list from a block on; unused places of the last block are 0."""
+    count = -(-len(codes) // lists.n_per_block)
+    padded = np.zeros((count, lists.n_per_block, codes.shape[1]), np.uint8)
+    padded.reshape(-1, codes.shape[1])[: len(codes)] = codes
+    blocks = faiss.rev_swig_ptr(lists.get_codes(number), (first + count) * lists.block_size)
+    for at in range(count):
+        lists.packer.pack_all(faiss.swig_ptr(padded[at]), faiss.swig_ptr(blocks[(first + at) * lists.block_size :]))
 
 
 def write_refining(path: Path, empty: faiss.IndexFlatCodes, photos: int, codes: Iterable[NDArray[np.uint8]]) -> None:

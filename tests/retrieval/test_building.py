@@ -59,6 +59,15 @@ def test_parts_have_the_bytes_of_the_whole(tmp_path: Path, factory: str) -> None
     assert built(tmp_path / "keep", factory) == (tmp_path / "whole").read_bytes()
 
 
+@pytest.mark.parametrize("part", [32, 320, 321, 31, 1])
+def test_blocks_that_are_full_or_not_where_parts_meet(
+    tmp_path: Path, part: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One list of blocks of 32 photos, which end where a part ends, or within it; FAISS's merging crashed on these."""
+    monkeypatch.setattr(building, "PART", part)
+    test_parts_have_the_bytes_of_the_whole(tmp_path, "IVF1,PQ4x4fsr")
+
+
 @pytest.mark.parametrize("left", ["part_0000000700.faiss", "trained.faiss", "refining.faiss"])
 def test_a_killed_build_goes_on_to_the_same_bytes(tmp_path: Path, left: str) -> None:
     wanted = built(tmp_path / "keep", REFINED)
