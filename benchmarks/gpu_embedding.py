@@ -21,6 +21,7 @@ from cairn.answering.preprocess import prepare
 from cairn.embedding import embed, embed_shards
 from cairn.networks.device import move
 from cairn.networks.embedder import Embedder
+from cairn.networks.params import Precision
 from cairn.params import load_params
 from cairn.training.photos import Location, PlainPhotos, plain_batches
 
@@ -41,9 +42,16 @@ def speed(page: Page, settings: Settings, places: Sequence[Location]) -> None:
             page.add(half, forward(network, batch, settings, bf16=True), "images/s", alone)
             page.add(
                 f"cairn.embedding.embed, by {batch}",
-                with_stage(partial(embedded, network, places, batch), batch, settings),
+                with_stage(partial(embedded, network, places, batch, "fp32"), batch, settings),
                 "images/s",
                 alone,
+                goal=0.9,
+            )
+            page.add(
+                f"cairn.embedding.embed, by {batch}, bf16",
+                with_stage(partial(embedded, network, places, batch, "bf16"), batch, settings),
+                "images/s",
+                half,
                 goal=0.9,
             )
     with page.trying("a shard at a time"):
@@ -74,16 +82,17 @@ def forward(network: Embedder, batch: int, settings: Settings, bf16: bool) -> fl
     return rate(step, batch, settings.seconds, settings.device)
 
 
-def embedded(network: Embedder, places: Sequence[Location], batch: int, count: int) -> None:
+def embedded(network: Embedder, places: Sequence[Location], batch: int, precision: Precision, count: int) -> None:
     """As the stage embeds the photos of one shard."""
-    embed(network, dealt(places, count), batch)
+    embed(network, dealt(places, count), batch, precision=precision)
 
 
 def embedded_shards(network: Embedder, places: Sequence[Location], batch: int, count: int) -> None:
     """As the stage embeds the photos of all shards."""
     names = [f"shard_{at // SHARD:05}.tar" for at in range(count)]
+    how = load_params(PARAMS).embed.model_copy(update={"batch_size": batch})
     with tempfile.TemporaryDirectory() as keep:
-        embed_shards(network, dealt(places, count), names, batch, Path(keep), "shards")
+        embed_shards(network, dealt(places, count), names, how, Path(keep), "shards")
 
 
 def with_stage(work: partial[None], batch: int, settings: Settings) -> float:

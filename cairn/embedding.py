@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from sys import intern
 
@@ -16,6 +17,8 @@ from cairn.allocation import keep_memory
 from cairn.files import written_aside
 from cairn.networks.device import best_device, move
 from cairn.networks.embedder import Embedder, embed_batch
+from cairn.networks.params import Precision
+from cairn.params import EmbedParams
 from cairn.processes import rank, wait_for_all, world
 from cairn.progress import progress
 from cairn.training.photos import Location, plain_batches
@@ -29,7 +32,7 @@ def locations(root: Path, images: pa.Table) -> list[Location]:
 
 
 def embed_shards(
-    embedder: Embedder, places: Sequence[Location], shards: Sequence[str], batch_size: int, keep: Path, what: str
+    embedder: Embedder, places: Sequence[Location], shards: Sequence[str], how: EmbedParams, keep: Path, what: str
 ) -> list[Path]:
     """Embed photo by photo in order; write `keep/<shard>.npy`, float16 [photos of the shard, dimensions].
 
@@ -45,7 +48,7 @@ def embed_shards(
     with progress((), f"embed ({what})", total=len(places)) as bar:
         for number, (name, path) in enumerate(zip(names, written, strict=True)):
             if number % world() == rank() and not path.exists():
-                vectors = embed(embedder, groups[name], batch_size)
+                vectors = embed(embedder, groups[name], how.batch_size, precision=how.precision)
                 with written_aside(path) as aside, aside.open("wb") as file:
                     np.save(file, vectors.astype(np.float16))
             bar.update(len(groups[name]))
@@ -54,17 +57,26 @@ def embed_shards(
 
 
 def embed(
-    embedder: Embedder, places: Sequence[Location], batch_size: int, what: str | None = None
+    embedder: Embedder,
+    places: Sequence[Location],
+    batch_size: int,
+    what: str | None = None,
+    precision: Precision = "fp32",
 ) -> NDArray[np.float32]:
     """Unit vectors float32 [photos, dimensions] of the photos at `places`; `what`, if given, names a progress bar.
 
-    The embedder is moved to a GPU where there is one.
+    The embedder is moved to a GPU where there is one. On a CPU any number of threads gives the same bits.
     """
     keep_memory()
-    move(embedder, best_device())
+    device = best_device()
+    move(embedder, device)
     # The last bits of a vector may depend on how many photos share a batch: the last one is filled up.
     filled = list(places)
     filled += filled[-1:] * (-len(filled) % batch_size)
-    batches = plain_batches(filled, embedder.config.preprocessing, batch_size)
+    forward = partial(embed_batch, embedder, precision=precision)
+    if device.type == "cpu":  # a batch a thread: threads that share one wait for each other at each layer
+        batches = plain_batches(filled, embedder.config.preprocessing, batch_size, forward)
+    else:
+        batches = map(forward, plain_batches(filled, embedder.config.preprocessing, batch_size))
     shown = progress(batches, what, len(filled) // batch_size, "batch") if what else batches
-    return torch.cat([embed_batch(embedder, batch) for batch in shown])[: len(places)].numpy()
+    return torch.cat(list(shown))[: len(places)].numpy()

@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails
 from ruamel.yaml.error import YAMLError
 
 from cairn.losses.params import ArcFaceParams, SoftmaxParams, SubCenterParams, TripletParams
-from cairn.networks.params import AttentionParams, NeckName, PoolingName
+from cairn.networks.params import AttentionParams, NeckName, PoolingName, Precision
 from cairn.retrieval.rerankers import Step
 from cairn.retrieval.rerankers.chain import check_order
 from cairn.yamls import read_yaml
@@ -337,6 +337,7 @@ class EmbedParams(Block):
     """How photos are embedded."""
 
     batch_size: Positive  # photos that are embedded at once
+    precision: Precision  # of the forward pass; the server's is its own
     baseline: bool  # also embed with the untrained network, so that its figures stand beside the result
 
 
@@ -421,7 +422,7 @@ class Params(Block):
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     threads: Annotated[int, Field(ge=1, le=1024)]  # results are repeatable at one number of threads
     processes: Annotated[int, Field(ge=1, le=4096)]  # that train and embed share, over all machines; docs/large.md
-    precision: Literal["fp32", "bf16"]  # of training's forward pass; embeddings are made in fp32
+    precision: Precision  # of training's forward pass; that of embeddings is embed.precision
     fetch: FetchParams
     validate_: ValidateParams = Field(alias="validate")
     clean: CleanParams

@@ -24,7 +24,7 @@ def embed(job: Job) -> Report | None:
     places, shards = embedding_locations(sides), sides.images["shard"].to_pylist()
 
     def made(name: str, network: Embedder) -> list[Path]:
-        return embed_shards(network, places, shards, job.params.embed.batch_size, job.keep / name, name)
+        return embed_shards(network, places, shards, job.params.embed, job.keep / name, name)
 
     network = load_embedder(MODEL)
     files = made(TRAINED.name, network)

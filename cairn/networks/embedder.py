@@ -16,7 +16,7 @@ from cairn.answering.preprocess import Colour, Preprocessing
 from cairn.networks.attention import AttentionBackbone, AttentionBranch
 from cairn.networks.backbones import FeatureShape, colours, default_size, feature_shape, features_of, make_backbone
 from cairn.networks.necks import NECKS, STARTED
-from cairn.networks.params import AttentionParams, NeckName, PoolingName
+from cairn.networks.params import AttentionParams, NeckName, PoolingName, Precision
 from cairn.networks.pooling import POOLINGS
 
 MODEL_FILE = "model.safetensors"
@@ -150,7 +150,7 @@ class Embedder(nn.Module):
         return mirrored(self._unit, images) if self.config.mirrored else self._unit(images)
 
     def _unit(self, images: Tensor) -> Tensor:
-        return nn.functional.normalize(self.features(images), dim=1)
+        return nn.functional.normalize(self.features(images).float(), dim=1)  # of length 1 to more than bf16 can say
 
     def _joined(self, parts: Sequence[Tensor]) -> Tensor:
         if len(parts) == 1:
@@ -249,7 +249,8 @@ def load_embedder(folder: Path) -> Embedder:
 
 
 @torch.inference_mode()
-def embed_batch(embedder: Embedder, images: Tensor) -> Tensor:
+def embed_batch(embedder: Embedder, images: Tensor, precision: Precision = "fp32") -> Tensor:
     """Unit vectors on the CPU, float32 [batch, dimensions], computed on the embedder's own device."""
     device = next(embedder.parameters()).device
-    return embedder(images.to(device, non_blocking=True)).float().cpu()  # type: ignore[no-any-return]
+    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+        return embedder(images.to(device, non_blocking=True)).float().cpu()  # type: ignore[no-any-return]

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 PoolingName = Literal["gem", "mean", "class_mean", "flatten", "max_flatten"]
+Precision = Literal["fp32", "bf16"]  # of a forward pass; bf16 is torch's autocast
 NeckName = Literal["none", "linear", "linear_relu", "linear_prelu", "dropout_linear", "vgg"]
 
 
