@@ -15,7 +15,7 @@ from cairn.retrieval.vectors import ROWS, UnitVectors
 
 HELD_OUT = 500  # of the index's own photos, asked for
 CANDIDATES = (50, 100, 200, 400, 800, 1600)  # that are compared by their vectors
-CANDIDATE_WORK = 20  # of comparing one by its vector, in comparisons of short codes
+CANDIDATE_WORK = 150  # of comparing one by its vector, which lies anywhere on disk, in comparisons of short codes
 
 
 class Effort(NamedTuple):

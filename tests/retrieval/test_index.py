@@ -50,7 +50,8 @@ def test_neighbours_are_those_of_brute_force(factory: str) -> None:
 def test_the_type_follows_the_size() -> None:
     assert choose_type(4_000, 256) == "Flat"
     assert choose_type(60_000, 256) == "SQfp16"
-    assert choose_type(5_000_000, 512) == "IVF4096,PQ128x4fsr,Refine(SQfp16)"
+    assert choose_type(5_000_000, 512) == "IVF4096,PQ256x4fsr,Refine(SQfp16)"
+    assert choose_type(5_000_000, 768) == "IVF4096,PQ192x4fsr,Refine(SQfp16)"
     assert choose_type(200_000, 190) == "IVF1024,PQ95x4fsr,Refine(SQfp16)"
 
 
