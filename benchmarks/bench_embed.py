@@ -1,14 +1,14 @@
 """Embedding from shards, against the bare forward pass of the same network and against the plain loop over files.
 
-    python benchmarks/bench_embed.py [--backbone resnet18] [--weights FILE] [--photos FOLDER] [--count 256]
+    python benchmarks/bench_embed.py [--backbone resnet18] [--weights FILE] [--photos FOLDER] [--precision bf16]
 
 Each way runs in a process of its own, in turn, and is timed without its start. Prints photos a second, the processor
 time of each, and the ratio of embedding to it.
 
 cairn embed: what the stage does.
 decoding: what that does without the network, by all threads.
-bare: the network alone on batches that are there, of 8 or of 32, laid out and with memory kept as in the stage; the
-faster of these is what embedding is held against.
+bare: the network alone on batches that are there, of 8 or of 32, laid out and with memory kept as in the stage, all
+threads in one batch or a batch a thread; the fastest of these is what embedding is held against.
 bare, as PyTorch comes: batches of 32, nothing set.
 plain loop: one photo after the other, opened and decoded in full by Pillow, resized, one a batch, nothing set.
 """
@@ -24,7 +24,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
@@ -36,6 +38,7 @@ from cairn.answering.preprocess import fitted, normalise
 from cairn.embedding import embed
 from cairn.networks.device import best_device, move
 from cairn.networks.embedder import Embedder, embed_batch, make_embedder
+from cairn.networks.params import Precision
 from cairn.shards import Member, write_shards
 from cairn.training.photos import Location, plain_batches
 
@@ -64,11 +67,25 @@ def plain_loop(network: Embedder, places: list[Location]) -> None:
         embed_batch(network, torch.from_numpy(normalise(fitted(small, how), how))[None])
 
 
-def bare(network: Embedder, count: int, batch: int) -> None:
+def images_of(network: Embedder, batch: int) -> torch.Tensor:
+    """A batch that lies ready."""
+    size = network.config.preprocessing.size
+    return torch.randn(batch, 3, size, size)
+
+
+def bare(network: Embedder, count: int, batch: int, precision: Precision) -> None:
     """The network on one batch after the other."""
-    images = torch.randn(batch, 3, network.config.preprocessing.size, network.config.preprocessing.size)
+    images = images_of(network, batch)
     for _ in range(count // batch):
-        embed_batch(network, images)
+        embed_batch(network, images, precision)
+
+
+def bare_apart(network: Embedder, count: int, batch: int, precision: Precision) -> None:
+    """The network on as many batches at once as there are threads."""
+    images, threads = images_of(network, batch), torch.get_num_threads()
+    with ThreadPoolExecutor(threads, "bare", torch.set_num_threads, (1,)) as pool:
+        list(pool.map(lambda _: embed_batch(network, images, precision), range(count // batch)))
+    torch.set_num_threads(threads)
 
 
 def decoding(network: Embedder, places: list[Location]) -> None:
@@ -78,15 +95,22 @@ def decoding(network: Embedder, places: list[Location]) -> None:
 
 
 PREPARED, AS_IT_COMES = "prepared", "as it comes"
-FORWARD = "bare, "
-WAYS: dict[str, tuple[str, Callable[[Embedder, list[Location]], object]]] = {
-    "cairn embed": (PREPARED, lambda network, places: embed(network, places, BATCH)),
-    "decoding": (PREPARED, decoding),
-    "bare, as PyTorch comes": (AS_IT_COMES, lambda network, places: bare(network, len(places), BATCH)),
-    "plain loop": (AS_IT_COMES, plain_loop),
+FORWARD = "bare, by"
+WAYS: dict[str, tuple[str, Callable[[Embedder, list[Location], Precision], object]]] = {
+    "cairn embed": (PREPARED, lambda network, places, how: embed(network, places, BATCH, precision=how)),
+    "decoding": (PREPARED, lambda network, places, how: decoding(network, places)),
+    "bare, as PyTorch comes": (AS_IT_COMES, lambda network, places, how: bare(network, len(places), BATCH, "fp32")),
+    "plain loop": (AS_IT_COMES, lambda network, places, how: plain_loop(network, places)),
 }
 for size in BATCHES:
-    WAYS[f"bare, by {size}"] = (PREPARED, lambda network, places, size=size: bare(network, len(places), size))
+    WAYS[f"{FORWARD} {size}"] = (
+        PREPARED,
+        lambda network, places, how, size=size: bare(network, len(places), size, how),
+    )
+    WAYS[f"{FORWARD} {size}, a batch a thread"] = (
+        PREPARED,
+        lambda network, places, how, size=size: bare_apart(network, len(places), size, how),
+    )
 
 
 def measure(way: str, arguments: argparse.Namespace) -> None:
@@ -101,9 +125,9 @@ def measure(way: str, arguments: argparse.Namespace) -> None:
     places = [
         Location(arguments.folder, member.shard, member.offset, member.size) for member in map(Member._make, rows)
     ]
-    work(network, places[: arguments.threads * BATCH])
+    work(network, places[: arguments.threads * BATCH], arguments.precision)
     start, used = time.perf_counter(), time.process_time()
-    work(network, places)
+    work(network, places, arguments.precision)
     print(json.dumps([time.perf_counter() - start, time.process_time() - used]))
 
 
@@ -118,6 +142,7 @@ def main() -> None:
         "--count", type=int, default=256, help="photos, a multiple of 64 at best: batches are then full"
     )
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--precision", choices=get_args(Precision), default="fp32", help="of all but the plain ways")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
@@ -139,11 +164,14 @@ def main() -> None:
     wall, used = ({way: statistics.median(row[at] for row in rows) for way, rows in found.items()} for at in (0, 1))
     best = min((way for way in WAYS if way.startswith(FORWARD)), key=lambda way: wall[way])
     size = np.mean([len(content) for _, content in files]) / 1000
-    print(f"{arguments.backbone}, {arguments.count} photos of {size:.0f} kB, {arguments.threads} threads")
+    print(
+        f"{arguments.backbone}, {arguments.count} photos of {size:.0f} kB, {arguments.threads} threads, "
+        f"{arguments.precision}"
+    )
     for way in WAYS:
         said = "  the best of the bare ones" if way == best else ""
         print(
-            f"{way:24}{arguments.count / wall[way]:8.1f} photos/s  ratio to it {wall[way] / wall['cairn embed']:6.2f}"
+            f"{way:32}{arguments.count / wall[way]:8.1f} photos/s  ratio to it {wall[way] / wall['cairn embed']:6.2f}"
             f"   processor {used[way] / arguments.count * 1e3:7.2f} ms  {used[way] / used['cairn embed']:6.2f}{said}"
         )
     limit = wall[best] / (wall[best] + wall["decoding"])
