@@ -1,6 +1,6 @@
 """Indexes of millions of photos: how they are built, how large they are, what they find and how fast.
 
-    python benchmarks/bench_index.py [--photos 150000] [--types auto IVF2048,SQfp16 ...]
+    python benchmarks/bench_index.py [--photos 150000] [--types auto IVF2048,SQfp16 ...] [--recall 0.98 ...]
     python benchmarks/bench_index.py --full
 
 Vectors are made ones that are as hard to search as a real network's; first both are compared (`vector_shape.py`; --real
@@ -88,12 +88,17 @@ def made(folder: Path, factory: str) -> None:
     print(json.dumps({**seconds, **effort, "before_mb": whole.before_mb, "peak_mb": whole.peak_mb}))
 
 
-def asked(folder: Path) -> None:
-    """Open the index, ask it, and print what came of that."""
+def asked(folder: Path, recall: float | None) -> None:
+    """Open the index, ask it, and print what came of that; tuned anew, where another recall is wanted."""
     queries, nearest = np.load(folder / "queries.npy"), np.load(folder / "nearest.npy")
     with cost() as opening:
         index = read_index(folder / "index.faiss")
         search(index, queries[:1], DEPTH)
+    effort: dict[str, Any] = {}
+    if recall is not None:
+        vectors, ids = Vectors(sorted((folder / "vectors").iterdir())), np.load(folder / "ids.npy")
+        effort = tune(index, held_photos(vectors, np.arange(len(ids)), ids, 1), recall, None)._asdict()
+    search(index, queries, DEPTH)  # what is mapped lies in memory then
     with cost() as searching:
         _, found = search(index, queries, DEPTH)
     with cost() as single:
@@ -111,7 +116,7 @@ def asked(folder: Path) -> None:
         "gb": (folder / "index.faiss").stat().st_size / 1e9,
         "refined": refined(index) is not None,
     }
-    print(json.dumps(figures))
+    print(json.dumps({**figures, **effort}))
 
 
 def child(folder: Path, *arguments: str) -> dict[str, Any]:
@@ -121,7 +126,7 @@ def child(folder: Path, *arguments: str) -> dict[str, Any]:
     return dict(json.loads(lines[-1]))
 
 
-def run(folder: Path, photos: int, queries: int, types: list[str]) -> None:
+def run(folder: Path, photos: int, queries: int, types: list[str], recalls: list[float]) -> None:
     """Make the vectors, and print a line for each type."""
     start = time.perf_counter()
     world = write(folder / "vectors", photos, queries // 2, queries - queries // 2, DIMENSIONS)
@@ -147,6 +152,13 @@ def run(folder: Path, photos: int, queries: int, types: list[str]) -> None:
             f"with {costs['peak_mb']:.0f} MB; opened in {got['open_s'] * 1e3:.0f} ms; {got['gb']:.2f} GB",
             flush=True,
         )
+        for recall in recalls:
+            got = child(folder, "--ask", "--recall", str(recall))
+            print(
+                f"  tuned for {recall}: recall@10 {got['recall']:.4f}; {got['nprobe']} lists, {got['candidates']} "
+                f"candidates; to Flat: at once {flat.batch_s / got['batch_s']:.0f}, "
+                f"one by one {flat.single_s / got['single_s']:.0f}"
+            )
         for path in (folder / "keep").iterdir():
             path.unlink()
 
@@ -157,6 +169,9 @@ def main() -> None:
     parser.add_argument("--photos", type=int, default=150_000)
     parser.add_argument("--queries", type=int, default=1000)
     parser.add_argument("--types", nargs="+", default=["auto"], help="FAISS factory strings")
+    parser.add_argument(
+        "--recall", type=float, nargs="+", default=[], help=f"of own photos, to tune for beside {RECALL}, the default"
+    )
     parser.add_argument("--full", action="store_true", help=f"{FULL} photos")
     parser.add_argument("--real", type=Path, help="what embed_folder.py wrote, to compare with")
     parser.add_argument("--disk", type=Path, help="where to make a folder for the files, which goes at the end")
@@ -169,15 +184,15 @@ def main() -> None:
     if args.build:
         made(args.folder, args.build)
     elif args.ask:
-        asked(args.folder)
+        asked(args.folder, next(iter(args.recall), None))
     else:
         compare(args.real)
         photos = FULL if args.full else args.photos
         if args.keep:
-            run(args.keep, photos, args.queries, args.types)
+            run(args.keep, photos, args.queries, args.types, args.recall)
         else:
             with tempfile.TemporaryDirectory(dir=args.disk) as name:
-                run(Path(name), photos, args.queries, args.types)
+                run(Path(name), photos, args.queries, args.types, args.recall)
 
 
 if __name__ == "__main__":

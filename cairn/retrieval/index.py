@@ -18,7 +18,7 @@ INDEX_FILE = "index.faiss"
 FLAT_UP_TO = 20_000  # photos; exact search takes milliseconds
 SCALAR_UP_TO = 100_000
 MOST_CODES = 256  # of a vector, whose sum of 8 bits each fits into the 16 that FAISS has for it
-LISTS = 4  # times the root of the photos: with more, finding the lists and training them costs more than it saves
+LISTS = 2  # times the root of the photos: as long to find the lists as to go through them
 
 
 DEPTH = 10  # neighbours that `k_factor` is told for, and that recall is measured at

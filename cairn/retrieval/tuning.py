@@ -72,8 +72,8 @@ def without(found: NDArray[np.int64], own: NDArray[np.int64], k: int) -> NDArray
 def tune(index: faiss.Index, held: Held, wanted: float, nprobe: int | None) -> Effort:
     """Make an index with inverted lists look as little as is needed for a recall of `wanted`; say how hard that is.
 
-    nprobe: leaves the lists at so many, where it is given. Work is counted in comparisons, not timed, so that the
-    outcome repeats. Where nothing suffices, the most is done.
+    nprobe: leaves the lists at so many, where it is given. Otherwise they are the fewest that suffice, to a sixteenth.
+    Work is counted in comparisons, not timed, so that the outcome repeats. Where nothing suffices, the most is done.
     """
     lists = lists_of(index)
     size = lists.invlists.compute_ntotal() / lists.nlist
@@ -90,8 +90,23 @@ def tune(index: faiss.Index, held: Held, wanted: float, nprobe: int | None) -> E
             if math.isinf(least) and (best is None or effort.recall_of_own_photos > best.recall_of_own_photos):
                 best = effort
     assert best is not None  # the grid has a first place, and no work is infinite
+    if nprobe is None and least < math.inf:
+        best = _narrowed(index, held, wanted, best)
     set_effort(index, best.nprobe, best.candidates)
     return best
+
+
+def _narrowed(index: faiss.Index, held: Held, wanted: float, enough: Effort) -> Effort:
+    """The effort with as few lists as suffice, of those between its own and the grid's next smaller ones."""
+    few = max((step for step in _grid(enough.lists) if step < enough.nprobe), default=0)
+    while enough.nprobe - few > max(1, enough.nprobe // 16):
+        middle = (few + enough.nprobe) // 2
+        recall = _recall(index, held, middle, enough.candidates)
+        if recall >= wanted:
+            enough = enough._replace(nprobe=middle, recall_of_own_photos=recall)
+        else:
+            few = middle
+    return enough
 
 
 def set_effort(index: faiss.Index, nprobe: int, candidates: int | None) -> None:

@@ -50,9 +50,9 @@ def test_neighbours_are_those_of_brute_force(factory: str) -> None:
 def test_the_type_follows_the_size() -> None:
     assert choose_type(4_000, 256) == "Flat"
     assert choose_type(60_000, 256) == "SQfp16"
-    assert choose_type(5_000_000, 512) == "IVF8192,PQ256x4fsr,Refine(SQfp16)"
-    assert choose_type(5_000_000, 768) == "IVF8192,PQ192x4fsr,Refine(SQfp16)"
-    assert choose_type(200_000, 190) == "IVF2048,PQ95x4fsr,Refine(SQfp16)"
+    assert choose_type(5_000_000, 512) == "IVF4096,PQ256x4fsr,Refine(SQfp16)"
+    assert choose_type(5_000_000, 768) == "IVF4096,PQ192x4fsr,Refine(SQfp16)"
+    assert choose_type(200_000, 190) == "IVF1024,PQ95x4fsr,Refine(SQfp16)"
 
 
 def test_rows_are_filled_up_with_none() -> None:
