@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from sys import intern
 
@@ -65,18 +64,13 @@ def embed(
 ) -> NDArray[np.float32]:
     """Unit vectors float32 [photos, dimensions] of the photos at `places`; `what`, if given, names a progress bar.
 
-    The embedder is moved to a GPU where there is one. On a CPU any number of threads gives the same bits.
+    The embedder is moved to a GPU where there is one.
     """
     keep_memory()
-    device = best_device()
-    move(embedder, device)
+    move(embedder, best_device())
     # The last bits of a vector may depend on how many photos share a batch: the last one is filled up.
     filled = list(places)
     filled += filled[-1:] * (-len(filled) % batch_size)
-    forward = partial(embed_batch, embedder, precision=precision)
-    if device.type == "cpu":  # a batch a thread: threads that share one wait for each other at each layer
-        batches = plain_batches(filled, embedder.config.preprocessing, batch_size, forward)
-    else:
-        batches = map(forward, plain_batches(filled, embedder.config.preprocessing, batch_size))
+    batches = plain_batches(filled, embedder.config.preprocessing, batch_size)
     shown = progress(batches, what, len(filled) // batch_size, "batch") if what else batches
-    return torch.cat(list(shown))[: len(places)].numpy()
+    return torch.cat([embed_batch(embedder, batch, precision) for batch in shown])[: len(places)].numpy()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,31 +91,22 @@ def _change(size: int, augment: AugmentParams) -> Augment:
     return AUGMENTS[augment.name](size, augment)
 
 
-def plain_batches(
-    locations: Sequence[Location],
-    how: Preprocessing,
-    batch_size: int,
-    then: Callable[[Tensor], Tensor] = lambda batch: batch,
-) -> Iterator[Tensor]:
-    """Batches float32 [batch, 3, size, size] in the order given, or what `then` makes of each.
+def plain_batches(locations: Sequence[Location], how: Preprocessing, batch_size: int) -> Iterator[Tensor]:
+    """Batches float32 [batch, 3, size, size] in the order given.
 
-    As many threads as torch computes with make the next ones meanwhile, a batch each, so that no core stands still. In
-    such a thread torch computes with it alone.
+    As many threads as torch computes with load the next ones meanwhile, a batch each, so that no core stands still.
     """
     photos, threads = PlainPhotos(locations, how), torch.get_num_threads()
 
-    def made(start: int) -> Tensor:
-        return then(torch.stack([photos[at] for at in range(start, min(start + batch_size, len(locations)))]))
+    def loaded(start: int) -> Tensor:
+        return torch.stack([photos[at] for at in range(start, min(start + batch_size, len(locations)))])
 
     starts = range(0, len(locations), batch_size)
-    try:
-        with ThreadPoolExecutor(threads, "batch", torch.set_num_threads, (1,)) as pool:
-            coming: deque[Future[Tensor]] = deque()
-            for start in starts:
-                coming.append(pool.submit(made, start))
-                if len(coming) > threads:
-                    yield coming.popleft().result()
-            while coming:
+    with ThreadPoolExecutor(threads, "load") as pool:
+        coming: deque[Future[Tensor]] = deque()
+        for start in starts:
+            coming.append(pool.submit(loaded, start))
+            if len(coming) > threads:
                 yield coming.popleft().result()
-    finally:
-        torch.set_num_threads(threads)  # torch gives threads made later the number that was set last, by any
+        while coming:
+            yield coming.popleft().result()
