@@ -152,7 +152,7 @@ def run(folder: Path, photos: int, queries: int, types: list[str], recalls: list
             f"with {costs['peak_mb']:.0f} MB; opened in {got['open_s'] * 1e3:.0f} ms; {got['gb']:.2f} GB",
             flush=True,
         )
-        for recall in recalls:
+        for recall in recalls if costs.get("nprobe") else []:  # without lists there is nothing to tune
             got = child(folder, "--ask", "--recall", str(recall))
             print(
                 f"  tuned for {recall}: recall@10 {got['recall']:.4f}; {got['nprobe']} lists, {got['candidates']} "

@@ -40,20 +40,11 @@ def speed(page: Page, settings: Settings, places: Sequence[Location]) -> None:
         with page.trying(alone):
             page.add(alone, forward(network, batch, settings, bf16=False), "images/s")
             page.add(half, forward(network, batch, settings, bf16=True), "images/s", alone)
-            page.add(
-                f"cairn.embedding.embed, by {batch}",
-                with_stage(partial(embedded, network, places, batch, "fp32"), batch, settings),
-                "images/s",
-                alone,
-                goal=0.9,
-            )
-            page.add(
-                f"cairn.embedding.embed, by {batch}, bf16",
-                with_stage(partial(embedded, network, places, batch, "bf16"), batch, settings),
-                "images/s",
-                half,
-                goal=0.9,
-            )
+            precisions: dict[Precision, tuple[str, str]] = {"fp32": ("", alone), "bf16": (", bf16", half)}
+            for precision, (said, against) in precisions.items():
+                work = partial(embedded, network, places, batch, precision)
+                found = with_stage(work, batch, settings)
+                page.add(f"cairn.embedding.embed, by {batch}{said}", found, "images/s", against, goal=0.9)
     with page.trying("a shard at a time"):
         found = with_stage(partial(embedded_shards, network, places, usual), usual, settings)
         page.add(f"a shard at a time, by {usual}", found, "images/s", f"forward alone, by {usual}")

@@ -21,7 +21,7 @@ from cairn.retrieval.index import (
     stored_vectors,
     write_index,
 )
-from cairn.retrieval.tuning import exact_nearest, held_photos, recall_of, set_effort, tune
+from cairn.retrieval.tuning import exact_nearest, held_photos, recall_of, set_effort, tune, without
 
 RNG = np.random.default_rng(0)
 PHOTOS, DIMENSIONS, PART = 2600, 16, 700
@@ -112,6 +112,11 @@ def test_an_index_looks_as_hard_as_the_recall_asks_for(tmp_path: Path, factory: 
     assert 0.6 <= low.recall_of_own_photos < 0.97 <= high.recall_of_own_photos
     assert low.nprobe < high.nprobe <= 64
     assert lists_of(index).nprobe == high.nprobe
+    for effort, wanted in ((low, 0.6), (high, 0.97)):  # the fewest lists that suffice, to a sixteenth
+        set_effort(index, effort.nprobe - max(1, effort.nprobe // 16), effort.candidates)
+        fewer = without(search(index, held.queries, 11)[1], held.own, 10)
+        assert recall_of(fewer, held.nearest) < wanted
+    set_effort(index, high.nprobe, high.candidates)
     found = search(index, QUERIES, 10)[1]
     assert recall_of(found, exact_nearest(VECTORS, ROWS, IDS, QUERIES, 10)) > 0.93
     assert tune(index, held, 0.97, 5).nprobe == 5
