@@ -1,4 +1,5 @@
-"""`cairn leaderboard`: the table of experiments, as Markdown, from the runs that MLflow holds.
+"""`cairn leaderboard`: the table of experiments, as Markdown, from the runs that MLflow holds and, if asked, a file of
+earlier figures (cairn/records.py).
 
 A row is a DVC experiment; runs outside one are the row `workspace`. Experiments named `<preset>-s<seed>` (arcface-s1,
 arcface-s2), where <seed> is the seed they ran with, are seeds of one row `<preset>`: it shows their mean and, of two or
@@ -6,6 +7,9 @@ more, their sample standard deviation. An experiment that ran several times coun
 run, and so does a seed that two experiments of a row share. Minutes are those of the train run before it; for a train
 run that `cairn backfill` restored, those of the earliest real one with its lineage; a dash where there is none. Columns
 without a figure in any row are left out.
+
+With `--records FILE` the figures of the rows asked for are put into FILE, in place of older ones of the same seed, and
+the table is of what FILE then holds; where there is no database, of what it held.
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ from statistics import mean, stdev
 from typing import Any, NamedTuple
 
 from cairn.files import written_aside
+from cairn.records import RecordsError, SeedRecord, merged, read_records, write_records
 from cairn.tracking import LINEAGE_TAG, tracking_uri
 
 FEW = "accuracy with at most {} index photo{} a landmark"
@@ -59,6 +64,7 @@ class Logged:
     lineage: str
     restored: bool
     seed: str | None
+    commit: str
     started: int  # milliseconds since 1970
     minutes: float
     metrics: Mapping[str, float]
@@ -100,6 +106,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="only these experiments, with * for any letters (default: all)",
     )
+    parser.add_argument(
+        "--records",
+        type=Path,
+        metavar="FILE",
+        help="a CSV file of figures, to keep in git: put MLflow's into it, and make the table of all that it holds",
+    )
     parser.add_argument("--side", choices=SIDES, default="test", help="whose figures (default: test)")
     parser.add_argument("--sort", choices=METRICS, default="gap", help="best first, by this figure (default: gap)")
     way = parser.add_mutually_exclusive_group()
@@ -116,21 +128,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the table or put it into a file. Status 0, or 2 if there is nothing to show or nowhere to put it."""
     try:
-        found = rows_of(read(args.experiment), args.side)
-        rows = ranked([row for row in found if any(fnmatchcase(row.experiment, name) for name in args.rows)], args.sort)
-        if not rows:
-            raise LeaderboardError(
-                f"{tracking_uri()}: no finished evaluate run in the experiment {args.experiment!r} named "
-                f"{' or '.join(args.rows)}; `dvc repro` and `dvc exp run` log them"
-            )
+        rows = ranked(rows_of(_wanted(args), args.side), args.sort)
         if args.into:
             put_into(args.into, markdown(rows), args.table)
         else:
             print("\n".join(json_line(row) for row in rows) if args.json else markdown(rows))
-    except (LeaderboardError, OSError) as error:
+    except (LeaderboardError, RecordsError, OSError) as error:
         print(f"cairn leaderboard: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _wanted(args: argparse.Namespace) -> list[SeedRecord]:
+    """The seeds of the rows asked for, of MLflow and of the file of records, which is brought up to date."""
+
+    def asked(records: Sequence[SeedRecord]) -> list[SeedRecord]:
+        return [r for r in records if any(fnmatchcase(r.experiment, name) for name in args.rows)]
+
+    earlier = read_records(args.records) if args.records else []
+    logged = [] if earlier and database_missing() else asked(records_of(read(args.experiment)))
+    if args.records and logged:
+        write_records(args.records, merged(earlier, logged))
+    if not (found := asked(merged(earlier, logged))):
+        raise LeaderboardError(
+            f"{tracking_uri()}: no finished evaluate run in the experiment {args.experiment!r} named "
+            f"{' or '.join(args.rows)}; `dvc repro` and `dvc exp run` log them"
+        )
+    return found
+
+
+def database_missing() -> bool:
+    """Whether runs are logged to a SQLite file that is not there."""
+    uri = tracking_uri()
+    return uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists()
 
 
 def read(experiment: str) -> list[Logged]:
@@ -139,8 +169,8 @@ def read(experiment: str) -> list[Logged]:
     Raises LeaderboardError if there is no database, no such experiment, or MLflow cannot read it.
     """
     uri = tracking_uri()
-    file = uri.removeprefix("sqlite:///")
-    if file != uri and not Path(file).exists():  # asked first, since MLflow would make it
+    if database_missing():  # asked first, since MLflow would make it
+        file = uri.removeprefix("sqlite:///")
         raise LeaderboardError(f"{file}: no such MLflow database; `dvc repro` and `dvc exp run` make it")
     import mlflow
 
@@ -169,19 +199,35 @@ def _logged(run: Any) -> Logged:
         lineage=tags.get(LINEAGE_TAG, ""),
         restored=tags.get("cairn.restored") == "true",
         seed=run.data.params.get("seed"),
+        commit=tags.get("git.commit", "")[:7],
         started=run.info.start_time,
         minutes=(run.info.end_time - run.info.start_time) / 60_000,
         metrics=run.data.metrics,
     )
 
 
-def rows_of(runs: Sequence[Logged], side: str = "test") -> list[Row]:
-    """Runs, earliest first, as rows: the last evaluate run of an experiment counts, then the last of a seed."""
+def records_of(runs: Sequence[Logged]) -> list[SeedRecord]:
+    """Runs, earliest first, as seeds: the last evaluate run of an experiment counts, then the last of a seed."""
     last = {run.experiment: run for run in runs if run.stage == "evaluate"}
     of_seed = {row_and_seed(run): run for run in sorted(last.values(), key=lambda run: run.started)}
+    names = [prefix + name for prefix in SIDES.values() for name, _ in METRICS.values()]
+    return [
+        SeedRecord(
+            experiment=row,
+            seed=seed or "",
+            commit=run.commit,
+            minutes=training_minutes(run, runs),
+            metrics={name: run.metrics[name] for name in names if name in run.metrics},
+        )
+        for (row, seed), run in of_seed.items()
+    ]
+
+
+def rows_of(records: Sequence[SeedRecord], side: str = "test") -> list[Row]:
+    """The seeds of each experiment together."""
     rows: dict[str, list[dict[str, float]]] = defaultdict(list)
-    for (row, _), run in of_seed.items():
-        rows[row].append(_figures(run, runs, SIDES[side]))
+    for record in records:
+        rows[record.experiment].append(_figures(record, SIDES[side]))
     return [Row(name, _over_seeds(figures), len(figures)) for name, figures in rows.items()]
 
 
@@ -193,12 +239,11 @@ def row_and_seed(run: Logged) -> tuple[str, str | None]:
     return run.experiment, run.seed
 
 
-def _figures(evaluated: Logged, runs: Sequence[Logged], prefix: str) -> dict[str, float]:
+def _figures(record: SeedRecord, prefix: str) -> dict[str, float]:
     """The columns of one seed, without those it has no figure for."""
     names = {column: prefix + name for column, (name, _) in METRICS.items()}
-    figures = {column: evaluated.metrics[name] for column, name in names.items() if name in evaluated.metrics}
-    minutes = training_minutes(evaluated, runs)
-    return figures if minutes is None else {**figures, "minutes": minutes}
+    figures = {column: record.metrics[name] for column, name in names.items() if name in record.metrics}
+    return figures if record.minutes is None else {**figures, "minutes": record.minutes}
 
 
 def training_minutes(evaluated: Logged, runs: Sequence[Logged]) -> float | None:

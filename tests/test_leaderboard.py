@@ -13,7 +13,8 @@ import mlflow
 import pytest
 
 from cairn.client.main import main
-from cairn.leaderboard import Logged, marks, row_and_seed, rows_of
+from cairn.leaderboard import Logged, marks, records_of, row_and_seed, rows_of
+from cairn.records import SeedRecord, merged, read_records, write_records
 from cairn.tracking import StageLog, stage_run
 
 OPENING, CLOSING = marks("leaderboard")
@@ -181,7 +182,7 @@ def test_help_says_what_belongs_together(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def evaluated(experiment: str, seed: str | None, started: int = 0, gap: float = 0.5) -> Logged:
-    return Logged(experiment, "evaluate", "", False, seed, started, 0.1, {"gap": gap})
+    return Logged(experiment, "evaluate", "", False, seed, "", started, 0.1, {"gap": gap})
 
 
 @pytest.mark.parametrize(
@@ -204,8 +205,57 @@ def test_a_seed_that_two_experiments_share_counts_once() -> None:
         evaluated("arcface-s2", "2", 2, 0.5),
         evaluated("arcface", "1", 3, 0.75),
     ]
-    (row,) = rows_of(runs)
+    (row,) = rows_of(records_of(runs))
     assert (row.experiment, row.seeds, row.figures["gap"].mean) == ("arcface", 2, 0.625)
+
+
+def test_records_outlive_the_database(
+    database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "results.csv"
+    older = SeedRecord("arcface", "1", "abc1234", 70.0, {"gap": 0.1})
+    elsewhere = SeedRecord("arcface", "4", "abc1234", None, {"gap": 0.949, "validation.gap": 0.25})
+    write_records(file, [older, elsewhere])
+    assert main(["leaderboard", "--records", str(file), "--rows", "arcface"]) == 0
+    table = capsys.readouterr().out
+    assert table.splitlines()[2:] == ["| arcface | .949 ± .002 | .957 ± .004 | .952 ± .010 | 8.5 ± 0.7 | 4 |"]
+    kept = {(record.experiment, record.seed): record for record in read_records(file)}
+    assert list(kept) == [("arcface", "1"), ("arcface", "2"), ("arcface", "3"), ("arcface", "4")]
+    assert kept["arcface", "1"].metrics["gap"] == 0.946  # MLflow's is the newer one
+    assert kept["arcface", "1"].commit != "abc1234"
+    assert kept["arcface", "4"] == elsewhere
+    before = file.read_bytes()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/none.db")
+    assert main(["leaderboard", "--records", str(file)]) == 0
+    assert capsys.readouterr().out == table
+    assert file.read_bytes() == before
+
+
+def test_the_newer_record_of_a_seed_counts() -> None:
+    first, second = (SeedRecord("a", "1", "", None, {"gap": gap}) for gap in (0.25, 0.5))
+    other = SeedRecord("a", "0", "", None, {})
+    assert merged([first], [second, other]) == [other, second]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "begins with ''"),
+        ("experiment,gap\n", "begins with 'experiment,gap'"),
+        ("experiment,seed,commit,minutes,gap\na,1,abc,2\n", "line 2: 4 cells, where the first line has 5"),
+        ("experiment,seed,commit,minutes,gap\na,1,abc,2,.5\na,2,abc,2,x\n", "line 3, gap: 'x' is no number"),
+        ("experiment,seed,commit,minutes,gap\na,1,abc,nan,.5\n", "line 2, minutes: 'nan' is no number"),
+    ],
+)
+def test_a_file_that_is_no_file_of_records(
+    database: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, said: str
+) -> None:
+    file = tmp_path / "results.csv"
+    file.write_text(text)
+    error = error_of(capsys, "--records", str(file))
+    assert str(file) in error
+    assert said in error
+    assert file.read_text() == text
 
 
 def test_mlflow_is_imported_late() -> None:
