@@ -1,9 +1,10 @@
 """Embedding from shards, against the bare forward pass of the same network and against the plain loop over files.
 
     python benchmarks/bench_embed.py [--backbone resnet18] [--weights FILE] [--photos FOLDER] [--precision bf16]
+        [--batch-size 8]
 
-Each way runs in a process of its own, in turn, and is timed without its start. Prints photos a second, the processor
-time of each, and the ratio of embedding to it.
+The ways take turns in two processes, one set up as the stage is and one as PyTorch comes, each way once before it is
+timed. Prints the medians of photos a second and of processor time, and the ratio of embedding to each.
 
 cairn embed: what the stage does.
 decoding: what that does without the network, by all threads.
@@ -19,13 +20,15 @@ import argparse
 import io
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from subprocess import PIPE, Popen
 from typing import get_args
 
 import numpy as np
@@ -42,7 +45,7 @@ from cairn.networks.params import Precision
 from cairn.shards import Member, write_shards
 from cairn.training.photos import Location, plain_batches
 
-BATCH = 32
+BATCH = 32  # of the ways that do not say
 BATCHES = (8, 32)
 ROUNDS = 5
 SHORT_SIDE = 256
@@ -88,47 +91,92 @@ def bare_apart(network: Embedder, count: int, batch: int, precision: Precision) 
     torch.set_num_threads(threads)
 
 
-def decoding(network: Embedder, places: list[Location]) -> None:
+def decoding(network: Embedder, places: list[Location], batch: int) -> None:
     """The photos as the network would get them."""
-    for _ in plain_batches(places, network.config.preprocessing, BATCH):
+    for _ in plain_batches(places, network.config.preprocessing, batch):
         pass
 
 
 PREPARED, AS_IT_COMES = "prepared", "as it comes"
 FORWARD = "bare, by"
-WAYS: dict[str, tuple[str, Callable[[Embedder, list[Location], Precision], object]]] = {
-    "cairn embed": (PREPARED, lambda network, places, how: embed(network, places, BATCH, precision=how)),
-    "decoding": (PREPARED, lambda network, places, how: decoding(network, places)),
+
+
+@dataclass(frozen=True)
+class How:
+    """What the ways have in common."""
+
+    batch: int  # of embedding
+    precision: Precision
+
+
+WAYS: dict[str, tuple[str, Callable[[Embedder, list[Location], How], object]]] = {
+    "cairn embed": (
+        PREPARED,
+        lambda network, places, how: embed(network, places, how.batch, precision=how.precision),
+    ),
+    "decoding": (PREPARED, lambda network, places, how: decoding(network, places, how.batch)),
     "bare, as PyTorch comes": (AS_IT_COMES, lambda network, places, how: bare(network, len(places), BATCH, "fp32")),
     "plain loop": (AS_IT_COMES, lambda network, places, how: plain_loop(network, places)),
 }
 for size in BATCHES:
     WAYS[f"{FORWARD} {size}"] = (
         PREPARED,
-        lambda network, places, how, size=size: bare(network, len(places), size, how),
+        lambda network, places, how, size=size: bare(network, len(places), size, how.precision),
     )
     WAYS[f"{FORWARD} {size}, a batch a thread"] = (
         PREPARED,
-        lambda network, places, how, size=size: bare_apart(network, len(places), size, how),
+        lambda network, places, how, size=size: bare_apart(network, len(places), size, how.precision),
     )
 
 
-def measure(way: str, arguments: argparse.Namespace) -> None:
-    """Do it once for a few photos and once for all; print seconds of the clock and of processors."""
+def measure(arguments: argparse.Namespace) -> None:
+    """For each line of standard input do each way of this process with all photos; print seconds of clock and cores."""
     torch.set_num_threads(arguments.threads)
     network = network_of(arguments.backbone, arguments.weights)
-    as_it_is, work = WAYS[way]
-    if as_it_is == PREPARED:
+    if arguments.set_up == PREPARED:
         keep_memory()
         move(network, best_device())
     rows = json.loads((arguments.folder / "members.json").read_text())
     places = [
         Location(arguments.folder, member.shard, member.offset, member.size) for member in map(Member._make, rows)
     ]
-    work(network, places[: arguments.threads * BATCH], arguments.precision)
-    start, used = time.perf_counter(), time.process_time()
-    work(network, places, arguments.precision)
-    print(json.dumps([time.perf_counter() - start, time.process_time() - used]))
+    how = How(arguments.batch_size, arguments.precision)
+    ways = {way: work for way, (set_up, work) in WAYS.items() if set_up == arguments.set_up}
+    for work in ways.values():
+        work(network, places[: arguments.threads * BATCH], how)
+    for _ in sys.stdin:
+        found = {}
+        for way, work in ways.items():
+            start, used = time.perf_counter(), time.process_time()
+            work(network, places, how)
+            found[way] = time.perf_counter() - start, time.process_time() - used
+        print(json.dumps(found), flush=True)
+
+
+def rounds_of(folder: Path, rounds: int) -> dict[str, list[list[float]]]:
+    """Seconds of clock and cores of each way, a pair a round."""
+    found: dict[str, list[list[float]]] = {way: [] for way in WAYS}
+    with ExitStack() as stack:
+        command = [sys.executable, __file__, *sys.argv[1:], "--folder", str(folder), "--set-up"]
+        processes = [
+            stack.enter_context(Popen([*command, set_up], stdin=PIPE, stdout=PIPE, text=True))
+            for set_up in (PREPARED, AS_IT_COMES)
+        ]
+        for _ in range(rounds):
+            for process in processes:
+                for way, figures in json.loads(one_round(process)).items():
+                    found[way].append(figures)
+    return found
+
+
+def one_round(process: Popen[str]) -> str:
+    """Let it do each of its ways once. Raises RuntimeError if it has died; it has said why."""
+    assert process.stdin
+    assert process.stdout
+    print(file=process.stdin, flush=True)
+    if not (line := process.stdout.readline()):
+        raise RuntimeError(f"a measuring process ended with status {process.wait()}")
+    return line
 
 
 def main() -> None:
@@ -143,30 +191,26 @@ def main() -> None:
     )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--precision", choices=get_args(Precision), default="fp32", help="of all but the plain ways")
+    parser.add_argument("--batch-size", type=int, default=BATCH, help="of cairn embed (embed.batch_size)")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
+    parser.add_argument("--set-up", choices=(PREPARED, AS_IT_COMES), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.way is not None:
-        measure(arguments.way, arguments)
+    if arguments.set_up is not None:
+        measure(arguments)
         return
     with tempfile.TemporaryDirectory() as name:
         some = contents(arguments.photos, arguments.count, arguments.short_side)
         files = [(f"{at:08d}", some[at % len(some)]) for at in range(arguments.count)]
         members = list(write_shards(files, Path(name), 64_000_000))
         (Path(name) / "members.json").write_text(json.dumps(members))
-        found: dict[str, list[list[float]]] = {way: [] for way in WAYS}
-        for _ in range(arguments.rounds):
-            for way in WAYS:
-                command = [sys.executable, __file__, *sys.argv[1:], "--folder", name, "--way", way]
-                done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-                found[way].append(json.loads(done.stdout))
+        found = rounds_of(Path(name), arguments.rounds)
     wall, used = ({way: statistics.median(row[at] for row in rows) for way, rows in found.items()} for at in (0, 1))
     best = min((way for way in WAYS if way.startswith(FORWARD)), key=lambda way: wall[way])
     size = np.mean([len(content) for _, content in files]) / 1000
     print(
         f"{arguments.backbone}, {arguments.count} photos of {size:.0f} kB, {arguments.threads} threads, "
-        f"{arguments.precision}"
+        f"{arguments.precision}, batches of {arguments.batch_size}"
     )
     for way in WAYS:
         said = "  the best of the bare ones" if way == best else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
 from cairn.answering.preprocess import Preprocessing, normalise, prepare
+from cairn.networks.device import best_device
 from cairn.params import AugmentParams
 from cairn.photos import decode
 from cairn.shards import ShardReader
@@ -94,19 +95,26 @@ def _change(size: int, augment: AugmentParams) -> Augment:
 def plain_batches(locations: Sequence[Location], how: Preprocessing, batch_size: int) -> Iterator[Tensor]:
     """Batches float32 [batch, 3, size, size] in the order given.
 
-    As many threads as torch computes with load the next ones meanwhile, a batch each, so that no core stands still.
+    As many threads as torch computes with load the next ones, a batch each: meanwhile where a GPU computes, but in turn
+    with it on a CPU, whose threads wait for each other whenever one of them has lost its core to a photo.
     """
     photos, threads = PlainPhotos(locations, how), torch.get_num_threads()
+    in_turn = best_device().type == "cpu"
 
     def loaded(start: int) -> Tensor:
-        return torch.stack([photos[at] for at in range(start, min(start + batch_size, len(locations)))])
+        # By NumPy: torch would start threads of its own for each of ours, and with more threads than cores those of the
+        # network sleep between layers.
+        chosen = range(start, min(start + batch_size, len(locations)))
+        return torch.from_numpy(np.stack([photos[at].numpy() for at in chosen]))
 
-    starts = range(0, len(locations), batch_size)
     with ThreadPoolExecutor(threads, "load") as pool:
         coming: deque[Future[Tensor]] = deque()
-        for start in starts:
+        for start in range(0, len(locations), batch_size):
             coming.append(pool.submit(loaded, start))
-            if len(coming) > threads:
+            if in_turn and len(coming) == threads:
+                wait(coming)
+                yield from (coming.popleft().result() for _ in range(threads))
+            elif len(coming) > threads:
                 yield coming.popleft().result()
         while coming:
             yield coming.popleft().result()
