@@ -19,7 +19,7 @@ from torch import nn
 from cairn.allocation import keep_memory
 from cairn.networks.backbones import default_size
 from cairn.networks.device import best_device
-from cairn.training.layout import lay_out
+from cairn.training.layout import as_laid_out, lay_out
 
 BACKBONES = ("vit_tiny_patch16_224", "mobilenetv2_100", "resnet18", "resnet50", "vgg16_bn", "efficientnet_b1")
 
@@ -44,6 +44,8 @@ def seconds(name: str, laid_out: bool, arguments: argparse.Namespace) -> tuple[f
         lay_out(network, best_device())
     size = default_size(name)
     images = torch.randn(arguments.batch, 3, size, size, device=best_device())
+    if laid_out:
+        images = as_laid_out(images, best_device())
     found = [step(network, images, arguments.precision) for _ in range(arguments.rounds + 1)][1:]
     forward, backward = (median(times) for times in zip(*found, strict=True))
     return forward, backward

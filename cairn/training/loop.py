@@ -28,7 +28,7 @@ from cairn.processes import rank, world
 from cairn.progress import progress
 from cairn.training.averaging import averaged
 from cairn.training.checkpoint import State
-from cairn.training.layout import lay_back, lay_out
+from cairn.training.layout import as_laid_out, lay_back, lay_out
 from cairn.training.optimiser import clip_gradients, make_optimiser, set_rates
 from cairn.training.photos import AugmentedPhotos, Location, plain_batches
 from cairn.training.rows import RowAverage, RowOptimiser
@@ -262,7 +262,7 @@ def run_epoch(fitting: Fitting, epoch: Epoch, state: State) -> float:
         classes = torch.from_numpy(epoch.classes[epoch.batches[at]]).to(network.device)
         stepping = (at + 1) % schedule.accumulate == 0 or at + 1 == steps
         with fitting.spread.shared(stepping):
-            seen = fitting.spread.seen(images.to(network.device, non_blocking=True), network.autocast(epoch.precision))
+            seen = fitting.spread.seen(as_laid_out(images, network.device), network.autocast(epoch.precision))
             loss = network.loss(gathered(seen), classes, part)
             (loss / schedule.accumulate).backward()  # type: ignore[no-untyped-call]
         state.losses.append(loss.item())

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from timm.layers import set_fused_attn, use_fused_attn
+from torch import nn
 
 from cairn.networks.embedder import Embedder, make_embedder
-from cairn.training.layout import FUSED, lay_back, lay_out
+from cairn.training.layout import FUSED, as_laid_out, lay_back, lay_out
 
 CPU = torch.device("cpu")
 
@@ -60,3 +63,42 @@ def test_who_wants_no_fused_attention_has_none_afterwards_either() -> None:
         assert fused(network) == [False] * 6
     finally:
         set_fused_attn(wanted)
+
+
+def strided() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.Conv2d(4, 4, 1, stride=2), nn.Conv2d(4, 4, 3))
+
+
+def test_convolutions_with_a_stride_compute_in_float32_and_say_what_autocast_would() -> None:
+    network, images = strided(), torch.randn(2, 3, 17, 17)
+    exact = network[0](images)
+    seen: list[torch.dtype] = []
+    lay_out(network, CPU)
+    network[0].register_forward_hook(lambda _, __, said: seen.append(said.dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        first = network[0](as_laid_out(images, CPU))
+        network(as_laid_out(images, CPU)).float().sum().backward()
+    assert seen == [torch.bfloat16] * 2
+    assert torch.equal(first, exact.bfloat16())  # rounded once, at the end
+    assert network[0].weight.grad.abs().sum() > 0
+    assert torch.equal(network[0](images), exact)  # without autocast nothing is rounded
+
+
+def test_a_copy_of_a_laid_out_network_computes_with_its_own_weights() -> None:
+    network = strided()
+    lay_out(network, CPU)
+    copied = copy.deepcopy(network)
+    nn.init.zeros_(network[0].weight)
+    nn.init.zeros_(network[0].bias)
+    images = torch.randn(2, 3, 17, 17)
+    assert copied[0](images).abs().sum() > 0
+    lay_back(copied)
+    assert all("forward" not in vars(module) for module in copied.modules())
+
+
+def test_images_are_laid_out_as_networks_are() -> None:
+    images = torch.arange(2 * 3 * 4 * 5.0).reshape(2, 3, 4, 5)
+    found = as_laid_out(images, CPU)
+    assert torch.equal(found, images)
+    assert found.is_contiguous(memory_format=torch.channels_last)
