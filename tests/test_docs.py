@@ -6,12 +6,13 @@ The commands that make and serve results are run for real in tests/pipeline and 
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from cairn.client.main import COMMANDS
+from cairn.client.main import COMMANDS, main
 from cairn.composing import compose
 
 ROOT = Path(__file__).parents[1]
@@ -49,6 +50,17 @@ def test_links_and_scripts_lead_somewhere(page: Path) -> None:
     missing = [link for link in links if not (page.parent / link).exists()]
     missing += [script for script in scripts if not (ROOT / script).exists()]
     assert not missing
+
+
+def test_the_table_of_published_systems_is_what_its_records_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/none.db")
+    page, records = ROOT / "docs/results.md", tmp_path / "results.csv"
+    shutil.copy(ROOT / "docs/results.csv", records)
+    (command,) = re.findall(r"^cairn leaderboard (.*)--into", code(page), re.MULTILINE)
+    assert main(["leaderboard", *command.replace("docs/results.csv", str(records)).split()]) == 0
+    assert f"<!-- published -->\n\n{capsys.readouterr().out}\n<!-- /published -->" in page.read_text()
 
 
 def test_make_help_lists_what_the_readme_names() -> None:
