@@ -174,7 +174,8 @@ def test_what_one_machine_pushed_another_pulls(made: Path, tmp_path: Path) -> No
 
 
 def test_kubernetes_job_and_its_parts_belong_together() -> None:
-    service, job, claim = yaml.safe_load_all((ROOT / "deploy" / "train.kubernetes.yaml").read_text())
+    service, job = yaml.safe_load_all((ROOT / "deploy" / "train.kubernetes.yaml").read_text())
+    claim = yaml.safe_load((ROOT / "deploy" / "volume.kubernetes.yaml").read_text())
     assert [part["kind"] for part in (service, job, claim)] == ["Service", "Job", "PersistentVolumeClaim"]
     spec = job["spec"]["template"]["spec"]
     (container,) = spec["containers"]
