@@ -14,6 +14,11 @@ import pytest
 
 from cairn.client.main import COMMANDS, main
 from cairn.composing import compose
+from cairn.manifest import image_id_of
+from cairn.params import load_params
+from cairn.sources.synthetic import design
+from cairn.sources.synthetic.names import slug
+from cairn.sources.synthetic.plan import plan
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -61,6 +66,17 @@ def test_the_table_of_published_systems_is_what_its_records_say(
     (command,) = re.findall(r"^cairn leaderboard (.*)--into", code(page), re.MULTILINE)
     assert main(["leaderboard", *command.replace("docs/results.csv", str(records)).split()]) == 0
     assert f"<!-- published -->\n\n{capsys.readouterr().out}\n<!-- /published -->" in page.read_text()
+
+
+def test_the_photo_that_the_readme_asks_about_is_one_of_the_embedded_data() -> None:
+    params = load_params(ROOT / "params.yaml")
+    shown = plan(params.fetch.synthetic, params.seed)
+    names = [landmark.name for landmark in design(params.fetch.synthetic.landmarks, params.seed)]
+    readme = (ROOT / "README.md").read_text()
+    (image_id,) = set(re.findall(r"\b[0-9a-f]{16}\b", readme))
+    (answer,) = re.findall(r"says `(.+) \(\d+\), score", readme)
+    files = [f"{slug(answer)}/{shot.number:06d}.jpg" for shot in shown if shot.shows == names.index(answer)]
+    assert image_id in map(image_id_of, files)
 
 
 def test_make_help_lists_what_the_readme_names() -> None:
