@@ -68,7 +68,7 @@ verify: setup ## run the pipeline in two clones, the second elsewhere in every w
 kill: setup ## kill `dvc repro` at 60 moments, fill its disk, cut its network; each time one more run must mend it
 	@PYTHONPATH=tests python -m whole.kill $(OPTIONS)
 
-fuzz: setup ## 10,000 malformed requests to a real server on what `make repro` exported
+fuzz: setup ## 20,000 malformed requests, half of them to warm up, to a real server on what `make repro` exported
 	@python benchmarks/fuzz_server.py
 
 fuzz-readers: setup ## 10,000 changed files for each of the readers of shards, manifests and params
@@ -110,5 +110,5 @@ lock: setup ## make requirements/*.lock again from pyproject.toml (needs uv)
 	uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 		requirements/supply.in -o requirements/supply.lock
 
-clean: ## remove what the pipeline made, but not its cache nor the environments
-	rm -rf build mlflow.db
+clean: ## remove build/ and what MLflow logged, but not DVC's cache nor the environments
+	rm -rf build mlflow.db mlartifacts

@@ -438,12 +438,12 @@ def load_params(path: Path) -> Params:
     """Read and check params.yaml. Raises ParamsError with each wrong param's full name, value and what is allowed."""
     try:
         if not path.is_file() and path.exists():
-            raise ParamsError(f"{path}: not a file; run from the project's root or pass --params")
+            raise ParamsError(f"{path}: not a file; run from the project's root")
         if path.stat().st_size > MAX_BYTES:
             raise ParamsError(f"{path}: {path.stat().st_size} bytes, over the limit of {MAX_BYTES}; `make params`")
         content = read_yaml(path)
     except FileNotFoundError as error:
-        raise ParamsError(f"{path}: no such file; run from the project's root or pass --params") from error
+        raise ParamsError(f"{path}: no such file; run from the project's root") from error
     except OSError as error:
         raise ParamsError(f"{path}: cannot be read ({error.strerror}); give read rights") from error
     except (YAMLError, UnicodeDecodeError) as error:
