@@ -71,10 +71,11 @@ class Logged:
 
 
 class Figure(NamedTuple):
-    """Of the seeds that have it: the mean, and the sample standard deviation where they are two or more."""
+    """Of the seeds that have it: the mean, the sample standard deviation where they are two or more, and how many."""
 
     mean: float
     spread: float | None
+    seeds: int
 
 
 @dataclass(frozen=True)
@@ -259,12 +260,14 @@ def training_minutes(evaluated: Logged, runs: Sequence[Logged]) -> float | None:
 
 def _over_seeds(seeds: Sequence[Mapping[str, float]]) -> dict[str, Figure]:
     values = {column: [seed[column] for seed in seeds if column in seed] for column in TITLES}
-    return {column: Figure(mean(of), stdev(of) if len(of) > 1 else None) for column, of in values.items() if of}
+    return {
+        column: Figure(mean(of), stdev(of) if len(of) > 1 else None, len(of)) for column, of in values.items() if of
+    }
 
 
 def ranked(rows: Sequence[Row], column: str) -> list[Row]:
     """Highest mean first, rows without one last; equal ones by name."""
-    return sorted(rows, key=lambda row: (-row.figures.get(column, Figure(-1.0, None)).mean, row.experiment))
+    return sorted(rows, key=lambda row: (-row.figures.get(column, Figure(-1.0, None, 0)).mean, row.experiment))
 
 
 def markdown(rows: Sequence[Row]) -> str:
@@ -272,21 +275,20 @@ def markdown(rows: Sequence[Row]) -> str:
     columns = [column for column in TITLES if any(column in row.figures for row in rows)]
     lines = [["experiment", *(TITLES[column] for column in columns), "seeds"], ["---"] * (len(columns) + 2)]
     for row in rows:
-        cells = [shown(column, row.figures[column]) if column in row.figures else DASH for column in columns]
+        cells = [shown(column, row.figures[column], row.seeds) if column in row.figures else DASH for column in columns]
         lines.append([row.experiment, *cells, str(row.seeds)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def shown(column: str, figure: Figure) -> str:
-    """`.949 ± .003`, minutes as `8.6 ± 0.2`; of one seed the mean alone."""
-    values = [value for value in figure if value is not None]
-    if column == "minutes":
-        return " ± ".join(f"{value:.1f}" for value in values)
-    return " ± ".join(f"{value:.3f}".removeprefix("0") for value in values)
+def shown(column: str, figure: Figure, seeds: int) -> str:
+    """`.949 ± .003`, minutes as `8.6 ± 0.2`; of one seed the mean; of fewer than the row has, how many: `.949 (1)`."""
+    values = [value for value in (figure.mean, figure.spread) if value is not None]
+    said = [f"{value:.1f}" if column == "minutes" else f"{value:.3f}".removeprefix("0") for value in values]
+    return " ± ".join(said) + (f" ({figure.seeds})" if figure.seeds < seeds else "")
 
 
 def json_line(row: Row) -> str:
-    """A row as JSON; a column is null, or has `mean` and `spread`."""
+    """A row as JSON; a column is null, or has `mean`, `spread` and `seeds`."""
     columns = {column: row.figures[column]._asdict() if column in row.figures else None for column in TITLES}
     return json.dumps({"experiment": row.experiment, **columns, "seeds": row.seeds}, ensure_ascii=False)
 

@@ -23,7 +23,7 @@ FEW_TITLE = "accuracy with at most 5 index photos a landmark"
 TABLE = """\
 | experiment | GAP | accuracy | coverage at 95 % precision | training minutes | seeds |
 | --- | --- | --- | --- | --- | --- |
-| arcface | .949 ± .003 | .957 ± .004 | .952 ± .010 | 8.5 ± 0.7 | 3 |
+| arcface | .949 ± .003 | .957 ± .004 | .952 ± .010 | 8.5 ± 0.7 (2) | 3 |
 | restored | .900 | 1.000 | .000 | 5.0 | 1 |
 | vit-s14 | .880 | .900 | .500 | – | 1 |
 | workspace | .500 | .600 | .100 | – | 1 |"""
@@ -121,10 +121,10 @@ def test_json_sorted_by_another_figure(database: Path, capsys: pytest.CaptureFix
     assert list(arcface)[:4] == ["experiment", "gap", "accuracy", "coverage"]
     assert list(arcface)[-2:] == ["minutes", "seeds"]
     assert arcface["few_1"] is None
-    assert arcface["gap"] == {"mean": pytest.approx(0.949), "spread": pytest.approx(0.003)}
-    assert arcface["minutes"] == {"mean": pytest.approx(8.5), "spread": pytest.approx(0.5**0.5)}
+    assert arcface["gap"] == {"mean": pytest.approx(0.949), "spread": pytest.approx(0.003), "seeds": 3}
+    assert arcface["minutes"] == {"mean": pytest.approx(8.5), "spread": pytest.approx(0.5**0.5), "seeds": 2}
     assert arcface["seeds"] == 3
-    assert rows[0]["gap"] == {"mean": 0.9, "spread": None}
+    assert rows[0]["gap"] == {"mean": 0.9, "spread": None, "seeds": 1}
     assert rows[3]["minutes"] is None
 
 
@@ -132,7 +132,10 @@ def test_some_rows_of_the_other_side(database: Path, capsys: pytest.CaptureFixtu
     assert main(["leaderboard", "--side", "validation", "--rows", "arc*", "vit-s14"]) == 0
     table = capsys.readouterr().out.splitlines()
     assert table[0] == f"| experiment | GAP | {FEW_TITLE} | training minutes | seeds |"
-    assert table[2:] == ["| arcface | .500 ± .000 | .250 ± .000 | 8.5 ± 0.7 | 3 |", "| vit-s14 | .500 | .250 | – | 1 |"]
+    assert table[2:] == [
+        "| arcface | .500 ± .000 | .250 ± .000 | 8.5 ± 0.7 (2) | 3 |",
+        "| vit-s14 | .500 | .250 | – | 1 |",
+    ]
 
 
 def test_the_table_is_put_between_the_markers(database: Path, tmp_path: Path) -> None:
@@ -218,7 +221,9 @@ def test_records_outlive_the_database(
     write_records(file, [older, elsewhere])
     assert main(["leaderboard", "--records", str(file), "--rows", "arcface"]) == 0
     table = capsys.readouterr().out
-    assert table.splitlines()[2:] == ["| arcface | .949 ± .002 | .957 ± .004 | .952 ± .010 | 8.5 ± 0.7 | 4 |"]
+    assert table.splitlines()[2:] == [
+        "| arcface | .949 ± .002 | .957 ± .004 (3) | .952 ± .010 (3) | 8.5 ± 0.7 (2) | 4 |"
+    ]
     kept = {(record.experiment, record.seed): record for record in read_records(file)}
     assert list(kept) == [("arcface", "1"), ("arcface", "2"), ("arcface", "3"), ("arcface", "4")]
     assert kept["arcface", "1"].metrics["gap"] == 0.946  # MLflow's is the newer one
