@@ -21,10 +21,11 @@ from cairn.cleaning.classes import drop_small_classes
 from cairn.cleaning.identical import drop_identical
 from cairn.cleaning.looks import Looks, looked_at
 from cairn.cleaning.near import NOTHING, Pairs, drop_near, pairs_by_embedding, pairs_by_hash
+from cairn.cleaning.neighbours import Doubts
 from cairn.cleaning.reasons import REASONS, Dropped
-from cairn.cleaning.scenes import drop_indoor
+from cairn.cleaning.scenes import doubts_by_scenes
 from cairn.cleaning.shapes import drop_by_shape
-from cairn.cleaning.suspects import SUSPECTS, suspects
+from cairn.cleaning.suspects import SUSPECTS, suspects, with_indoor
 from cairn.files import write_table
 from cairn.manifest import by_image_id, read_images, read_landmarks, whole, write_images, write_landmarks
 from cairn.params import CleanParams
@@ -67,6 +68,7 @@ class Judged:
     kept: rows, int64 [kept], ascending
     dropped: the others, ascending
     grouped: pairs of rows that are near duplicates, by kind; of photos that were compared, dropped ones among them
+    indoor: evidence by row, of those that the outdoor vote doubts
     compared: rows, int64 [compared], ascending: those that were left when near duplicates were looked for
     vectors: of those, float32 [compared, dimensions]; of no dimensions without a network
     """
@@ -74,6 +76,7 @@ class Judged:
     kept: Rows
     dropped: Dropped
     grouped: dict[str, Pairs]
+    indoor: Doubts
     compared: Rows
     vectors: NDArray[np.float32]
 
@@ -84,7 +87,7 @@ def clean(raw: Path, out: Path, keep: Path, params: CleanParams, embed: Embed | 
     keep: a folder for what was seen of the photos, and for resized ones while they wait to be written; a later run with
         the same photos and params goes on from what is there
     embed: finds near duplicates by cosine, and neighbours that doubt a label; none: hash alone finds near duplicates
-    vote: counts outdoor scenes; none: no photo is dropped as indoor
+    vote: counts outdoor scenes; none: no photo is doubted as indoor
 
     Raises CleaningError if labels are to be doubted without `embed`, or if kept and dropped photos are not together
     what was fetched.
@@ -117,8 +120,7 @@ def judge(images: pa.Table, looks: Looks, params: CleanParams, embed: Embed | No
         return np.setdiff1d(left, more["row"].to_numpy(), assume_unique=True)
 
     left = drop(drop_by_shape(looks, params))
-    if vote is not None:
-        left = drop(drop_indoor(left, vote(images.take(pa.array(left))), params.scenes))
+    indoor = {} if vote is None else doubts_by_scenes(left, vote(images.take(pa.array(left))), params.scenes)
     left = drop(drop_identical(looks.pixels, labels, left, ids))
     near = params.near_duplicates
     compared = left
@@ -137,7 +139,7 @@ def judge(images: pa.Table, looks: Looks, params: CleanParams, embed: Embed | No
         "hash": by_hash.where(by_hash.measure <= near.group_bits),
         "embedding": by_embedding.where(by_embedding.measure >= near.group_cosine),
     }
-    return Judged(left, every, grouped, compared, vectors)
+    return Judged(left, every, grouped, indoor, compared, vectors)
 
 
 def labels_of(images: pa.Table) -> NDArray[np.int64]:
@@ -159,6 +161,9 @@ def write_findings(raw: Path, out: Path, images: pa.Table, found: Judged, params
         rows = np.concatenate([np.stack([pairs.a, pairs.b], axis=1) for pairs in among.values()])
         vectors = found.vectors[np.isin(found.compared, found.kept)]
         doubted = suspects(raw, kept, vectors, np.searchsorted(found.kept, rows), params)
+    indoor = [row for row in sorted(found.indoor) if stays[row]]
+    ids = images["image_id"].take(pa.array(indoor, pa.int64())).to_pylist()
+    doubted = with_indoor(doubted, [(i, found.indoor[row]) for i, row in zip(ids, indoor, strict=True)])
     write_table(out / "suspects.parquet", doubted)
     reasons = dict.fromkeys(REASONS, 0)
     counts = found.dropped["reason"].value_counts().to_pylist()

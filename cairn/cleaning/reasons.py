@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 UNDECODABLE = "undecodable"
 TOO_SMALL = "too small"
 TOO_EXTREME = "too extreme a shape"
-INDOOR = "outvoted as indoor"
 LABEL_CONFLICT = "label conflict of identical photos"
 EXACT_DUPLICATE = "exact duplicate"
 NEAR_DUPLICATE = "near duplicate"
@@ -21,7 +20,6 @@ REASONS = (
     UNDECODABLE,
     TOO_SMALL,
     TOO_EXTREME,
-    INDOOR,
     LABEL_CONFLICT,
     EXACT_DUPLICATE,
     NEAR_DUPLICATE,

@@ -1,7 +1,7 @@
 """The outdoor vote: a photo whose likeliest scenes are indoor ones shows no landmark from outside.
 
-After the triplet system's cleaning of GLDv2: dropped with fewer than 3 outdoor scenes among the top 5 of a Places365
-network.
+After the triplet system's cleaning of GLDv2, which leaves out of training what has fewer than 3 outdoor scenes among
+the top 5 of a Places365 network.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cairn.cleaning.reasons import INDOOR, Dropped, dropped
+from cairn.cleaning.neighbours import Doubts
 from cairn.params import SceneParams
 
 WAY_OUT = "set clean.scenes.categories to Places365's IO_places365.txt"
@@ -51,8 +51,8 @@ def outdoor_votes(scores: NDArray[np.float32], outdoor: NDArray[np.bool_], top: 
     return votes
 
 
-def drop_indoor(rows: NDArray[np.int64], votes: NDArray[np.int64], params: SceneParams) -> Dropped:
+def doubts_by_scenes(rows: NDArray[np.int64], votes: NDArray[np.int64], params: SceneParams) -> Doubts:
     """Those of `rows` with fewer than params.min_votes outdoor votes; both int64 [some]."""
     few = votes < params.min_votes
-    said = [f"{count} of {params.top} likeliest scenes are outdoors" for count in votes[few].tolist()]
-    return dropped(rows[few], INDOOR, said)
+    counts = zip(rows[few].tolist(), votes[few].tolist(), strict=True)
+    return {row: f"{count} of {params.top} likeliest scenes are outdoors" for row, count in counts}

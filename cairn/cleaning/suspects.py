@@ -1,7 +1,10 @@
-"""Photos whose label is doubted. None is dropped for it here: the split decides, so that queries keep theirs."""
+"""Photos that are doubted to show what they are labelled with. None is dropped for it here: the split decides, so that
+queries keep theirs.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,5 +43,19 @@ def suspects(
         more = doubts_by_geometry(raw, images, around, doubts, noise.geometry, params.workers, params.max_megapixels)
         doubts = {row: "; ".join(filter(None, (doubts[row], said))) for row, said in more.items()}
     ids = images["image_id"].to_pylist()
-    rows = sorted((ids[row], noise.method, said) for row, said in doubts.items())
+    return table_of({ids[row]: (noise.method, said) for row, said in doubts.items()})
+
+
+def with_indoor(found: pa.Table, indoor: Sequence[tuple[str, str]]) -> pa.Table:
+    """`found` (SUSPECTS) with the photos that the outdoor vote doubts, an image id and the evidence each."""
+    rows = {row["image_id"]: (row["method"], row["evidence"]) for row in found.to_pylist()}
+    for image_id, said in indoor:
+        method, before = rows.get(image_id, ("", ""))
+        rows[image_id] = (f"{method}, scenes".removeprefix(", "), f"{before}; {said}".removeprefix("; "))
+    return table_of(rows)
+
+
+def table_of(found: Mapping[str, tuple[str, str]]) -> pa.Table:
+    """SUSPECTS by image id, from method and evidence of each."""
+    rows = [(image_id, *found[image_id]) for image_id in sorted(found)]
     return pa.Table.from_pylist([dict(zip(SUSPECTS.names, row, strict=True)) for row in rows], schema=SUSPECTS)

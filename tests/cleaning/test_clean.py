@@ -16,6 +16,7 @@ from PIL import Image
 from cairn.cleaning import looks
 from cairn.cleaning.clean import Cleaned, clean
 from cairn.cleaning.inspection import Look, inspect
+from cairn.cleaning.suspects import table_of, with_indoor
 from cairn.manifest import image_id_of, read_images, read_landmarks, write_images, write_landmarks
 from cairn.params import CleanParams, load_params
 from cairn.photos import decode
@@ -117,11 +118,24 @@ def test_embeddings_find_what_hashes_do_not(tmp_path: Path) -> None:
     assert result.pairs == {"hash": 0, "embedding": 1}
 
 
-def test_the_indoor_vote_drops_what_has_too_few_votes(tmp_path: Path) -> None:
+def test_the_indoor_vote_doubts_what_has_too_few_votes_and_drops_nothing(tmp_path: Path) -> None:
     votes = np.array([5, 2, 3, 0, 4, 3])
-    cleaned(tmp_path, GOOD, settings(min_class_size=1), vote=lambda images: votes)
+    result = cleaned(tmp_path, GOOD, settings(), vote=lambda images: votes)
     ids = sorted(image_id_of(name) for name in GOOD)
-    assert reasons(tmp_path) == {ids[1]: "outvoted as indoor", ids[3]: "outvoted as indoor"}
+    assert (result.dropped, sum(result.suspects.values())) == (0, 2)
+    assert pq.read_table(tmp_path / "out" / "suspects.parquet").to_pylist() == [
+        {"image_id": ids[1], "method": "scenes", "evidence": "2 of 5 likeliest scenes are outdoors"},
+        {"image_id": ids[3], "method": "scenes", "evidence": "0 of 5 likeliest scenes are outdoors"},
+    ]
+
+
+def test_a_photo_doubted_twice_is_one_suspect_with_both_reasons() -> None:
+    found = table_of({"b": ("neighbours", "2 of 10"), "a": ("neighbours", "1 of 10")})
+    assert with_indoor(found, [("b", "0 of 5"), ("c", "1 of 5")]).to_pylist() == [
+        {"image_id": "a", "method": "neighbours", "evidence": "1 of 10"},
+        {"image_id": "b", "method": "neighbours, scenes", "evidence": "2 of 10; 0 of 5"},
+        {"image_id": "c", "method": "scenes", "evidence": "1 of 5"},
+    ]
 
 
 def test_small_photos_keep_their_bytes_and_large_ones_are_resized_once(tmp_path: Path) -> None:
