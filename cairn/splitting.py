@@ -111,8 +111,8 @@ def split(images: pa.Table, pairs: pa.Table, suspects: pa.Table, params: SplitPa
     - every landmark that is not held out has photos on the train side; one with a single group is wholly there;
     - with two groups or more the smallest is on the test side (unless no photo is wanted there);
     - `params.unseen_landmarks` of all landmarks, drawn from those with two groups or more that share none with another
-      class, are held out: they have photos on the index and test sides only. One landmark more in the
-      manifest changes the choice for at most one other;
+      class, are held out: they have photos on the index and test sides, and on the validation side, for the answer's
+      threshold. One landmark more in the manifest changes the choice for at most one other;
     - distractors are never on the index side;
     - with params.suspects `aside` the suspects among the train and index photos are on the side SUSPECT instead, unless
       their landmark (or the distractors) would have no photo left on the train side, or on the index side where it has
@@ -255,7 +255,7 @@ def _rules(photos: Photos, groups: Groups, params: SplitParams, seed: int) -> Ru
     ratios = np.tile([wanted.train, wanted.validation, wanted.index, wanted.test], (classes, 1))
     base = np.full(classes, TRAIN)
     held_out = _held_out(photos, groups, params.unseen_landmarks, seed)
-    ratios[held_out] = [0, 0, wanted.train + wanted.validation + wanted.index, wanted.test]
+    ratios[held_out] = [0, wanted.validation, wanted.train + wanted.index, wanted.test]
     base[held_out] = INDEX
     query = np.where((ratios[:, TEST] > 0) | held_out, TEST, -1)
     ratios[-1] = [params.distractors.train, params.distractors.validation, 0, params.distractors.test]
