@@ -121,9 +121,11 @@ def completed(
 
 
 def calibrated(validation: Judged, params: Params) -> Calibration | None:
-    """The probability that an answer is right, by its score; none without an answer on the validation side."""
+    """The probability that an answer is right, by its score; none without an answer to a landmark photo of the
+    validation side, since distractors alone say of every answer that it is wrong.
+    """
     given = np.isfinite(validation.scores)
-    if not given.any():
+    if not (given & (validation.true != NONE)).any():
         return None
     scores, right, kind = validation.scores[given], validation.right[given], params.evaluate.calibration
     return fit(better(scores, right) if kind == "auto" else kind, scores, right)

@@ -9,9 +9,22 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from cairn.evaluation import Judged
 from cairn.params import Params, load_params
-from cairn.queries import NEAREST, Embedded, Gallery, ask, at_most, baseline, by_training, drawn, gallery_of, in_gallery
-from cairn.retrieval.neighbours import NONE
+from cairn.queries import (
+    NEAREST,
+    Embedded,
+    Gallery,
+    ask,
+    at_most,
+    baseline,
+    by_training,
+    calibrated,
+    drawn,
+    gallery_of,
+    in_gallery,
+)
+from cairn.retrieval.neighbours import NONE, Neighbours
 from cairn.retrieval.rerankers import Step
 from cairn.retrieval.rerankers.base import Context
 from cairn.retrieval.rerankers.boosted import BoostedParams
@@ -172,3 +185,15 @@ def test_vectors_on_disk_are_answered_as_those_in_memory(
     assert (got.landmark_ids == wanted.landmark_ids).mean() > 0.95
     assert (got.found.image_ids[:, 0] == wanted.found.image_ids[:, 0]).mean() > 0.95
     assert list((tmp_path / "keep").iterdir()) == []
+
+
+def test_distractors_alone_calibrate_nothing(params: Params) -> None:
+    def judged(true: list[int]) -> Judged:
+        ids, none = (
+            np.arange(len(true)),
+            Neighbours(*(np.zeros((len(true), 0), kind) for kind in (np.int64, np.int64, np.float32))),
+        )
+        return Judged(ids, np.array(true), np.full(len(true), 3), np.linspace(0, 1, len(true), dtype=np.float32), none)
+
+    assert calibrated(judged([NONE] * 80), params) is None
+    assert calibrated(judged([NONE] * 79 + [3]), params) is not None

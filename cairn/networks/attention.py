@@ -22,6 +22,9 @@ class Branches(NamedTuple):
     attention: Tensor  # M [batch, 1, height, width], in (0, 1)
 
 
+MOST_CLASSES = 5000  # the branch weighs each class's map against each other's
+
+
 class AttentionBranch(nn.Module):
     """Two 3x3 convolutions, BatchNorm, a map per class, ReLU; from these the class scores and M."""
 
@@ -51,10 +54,13 @@ class AttentionBackbone(nn.Module):
     """A timm backbone whose `forward_features` are weighted by M: an embedder takes it in the backbone's place.
 
     Of tokens, the patches are folded into a square map; class and register tokens pass through unchanged.
+    Raises ValueError for more than MOST_CLASSES.
     """
 
     def __init__(self, backbone: nn.Module, image_size: int, classes: int, params: AttentionParams) -> None:
         super().__init__()
+        if classes > MOST_CLASSES:
+            raise ValueError(f"train.attention: {classes} landmarks, over its limit of {MOST_CLASSES}; set it to null")
         shape = feature_shape(backbone, image_size)
         self.backbone = backbone
         self.attention = AttentionBranch(shape.channels, params.width or shape.channels, classes)

@@ -49,6 +49,16 @@ class StepParams(BaseModel, ABC):
         return False
 
     @property
+    def depth(self) -> int:
+        """How many neighbours it looks at, if that is a param."""
+        return 0
+
+    @property
+    def asks_distractors(self) -> bool:
+        """Whether it cannot do without distractors on the train side."""
+        return False
+
+    @property
     def served(self) -> bool:
         """Whether the server can run it; where not, `evaluate` fits a second rule for the server, without it."""
         return True

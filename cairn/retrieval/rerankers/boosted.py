@@ -43,6 +43,16 @@ class BoostedParams(StepParams):
     folds: Annotated[int, Field(ge=2, le=50)] = 5  # of the validation side, when its own answers are needed
 
     @property
+    def asks_distractors(self) -> bool:
+        """Yes."""
+        return True
+
+    @property
+    def depth(self) -> int:
+        """The first ones."""
+        return self.top
+
+    @property
     def changes(self) -> Changes:
         """Neighbours become answers."""
         return "answers"

@@ -35,6 +35,11 @@ class DistractorPenaltyParams(StepParams):
     top: Annotated[int, Field(ge=1, le=1000)] | None = None  # distractors in a mean; none: as many as published
 
     @property
+    def asks_distractors(self) -> bool:
+        """Yes."""
+        return True
+
+    @property
     def changes(self) -> Changes:
         """Depends on the formula."""
         return CHANGES[self.kind]

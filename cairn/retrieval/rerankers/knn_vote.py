@@ -42,6 +42,11 @@ class KnnVoteParams(StepParams):
     unknown_probability: Annotated[float, Field(gt=0, le=1)] = 0.5
 
     @property
+    def depth(self) -> int:
+        """The first ones."""
+        return self.top
+
+    @property
     def changes(self) -> Changes:
         """Neighbours become answers."""
         return "answers"

@@ -59,6 +59,11 @@ class LocalFeaturesParams(StepParams):
         return self
 
     @property
+    def depth(self) -> int:
+        """The first ones."""
+        return self.top
+
+    @property
     def changes(self) -> Changes:
         """Neighbours are sorted anew."""
         return "neighbours"

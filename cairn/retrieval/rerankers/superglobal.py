@@ -25,6 +25,11 @@ class SuperGlobalParams(StepParams):
     query: Literal["mean", "max"] = "mean"  # how the query is expanded; max: as the published code
 
     @property
+    def depth(self) -> int:
+        """The first ones."""
+        return self.top
+
+    @property
     def changes(self) -> Changes:
         """Neighbours are sorted anew."""
         return "neighbours"
