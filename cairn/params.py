@@ -91,6 +91,13 @@ class FetchParams(Block):
     folder: FolderParams
     gldv2: Gldv2Params
 
+    @property
+    def has_distractors(self) -> bool:
+        """Whether the source has photos that show no landmark."""
+        if self.source == "folder":
+            return self.folder.distractors is not None
+        return self.source == "synthetic" and self.synthetic.distractors > 0
+
 
 class ValidateParams(Block):
     """What the raw data must hold before any work is put into it."""
@@ -206,7 +213,9 @@ class SplitParams(Block):
 
     ratios: Ratios
     distractors: DistractorRatios
-    unseen_landmarks: Share  # kept out of training: known only to the index
+    unseen_landmarks: (
+        Share  # kept out of training: known to the index, and asked about on the validation and test sides
+    )
     # Photos whose label cleaning doubts. aside: off the train and index sides; queries keep theirs, so that figures
     # are of data as dirty as it comes.
     suspects: Literal["aside", "keep"]
@@ -265,6 +274,9 @@ class Schedule(Block):
     course: Literal["cosine", "constant", "exponential"]  # of the learning rate; exponential: 0.96 every 100 steps
     accumulate: Positive  # batches to a step
     average: Annotated[float, Field(ge=0, lt=1)]  # decay of the running mean of weights that is kept; 0: none
+    clip_norm: (
+        Annotated[float, Field(gt=0)] | None
+    )  # that gradients of each part are brought down to; none: as they are
     sampler: SamplerParams
     augment: AugmentParams
     class_weight: Literal["none", "log", "sqrt"]  # of a photo in the loss: 1, 1 / log(1 + n), 1 / sqrt(n); not triplet
@@ -299,6 +311,9 @@ class TrainParams(Block):
     fit: Literal["squash", "centre"]  # how a photo becomes a square: shape given up, or its middle
     pooling: Literal["auto"] | PoolingName  # auto: gem of a feature map, class_mean of tokens
     neck: NeckName  # `cairn/networks/necks.py` says what each name is
+    # With weights and the necks linear and none: from what the backbones see of the training photos, the neck whitening
+    # it (`cairn/training/start.py`), the head at the classes' means. Otherwise, and with other necks, random.
+    start: Literal["features", "random"]
     dimensions: Annotated[int, Field(ge=8, le=8192)] | None  # of the embedding; none: as many as pooling gives
     loss: Literal["none", "arcface", "subcenter", "softmax", "triplet"]  # none: no training
     attention: AttentionParams | None  # a branch that says where the first backbone should look
@@ -317,6 +332,8 @@ class TrainParams(Block):
             raise ValueError("class_share: the triplet loss compares photos, not classes; use 1")
         if self.schedule.class_share < 1 and self.attention is not None and self.attention.loss == "mixed":
             raise ValueError("class_share: attention.loss = mixed needs all classes; use 1, or summed")
+        if self.loss == "none" and self.neck not in ("none", "linear"):
+            raise ValueError(f"neck = {self.neck} has to be trained, and loss is none; use none or linear")
         if "flatten" in self.pooling and self.schedule.progressive_sizes:
             raise ValueError(f"progressive_sizes: pooling {self.pooling} takes one size only; use gem or mean")
         return self
@@ -366,6 +383,13 @@ class EvaluateParams(Block):
         check_order(self.rerank)
         if not any(step.changes == "answers" for step in self.rerank):
             raise ValueError("rerank: no step answers; add knn_vote, or another that makes answers of neighbours")
+        return self
+
+    @model_validator(mode="after")
+    def _deep_enough(self) -> EvaluateParams:
+        for step in self.rerank:
+            if step.depth > self.neighbours:
+                raise ValueError(f"rerank: {step.name} looks at top = {step.depth} of neighbours = {self.neighbours}")
         return self
 
 
@@ -432,6 +456,16 @@ class Params(Block):
     index: IndexParams
     evaluate: EvaluateParams
     export: ExportParams
+
+    @model_validator(mode="after")
+    def _distractors_for_those_who_ask(self) -> Params:
+        asking = [step.name for step in self.evaluate.rerank if step.asks_distractors]
+        if asking and not self.fetch.has_distractors:
+            raise ValueError(
+                f"evaluate.rerank: {asking[0]} compares photos with distractors, and fetch.source {self.fetch.source} "
+                "has none; name some with fetch.folder.distractors, or leave the step out"
+            )
+        return self
 
 
 def load_params(path: Path) -> Params:

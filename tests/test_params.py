@@ -47,7 +47,9 @@ def test_a_given_budget_is_the_same_for_all(tmp_path: Path, monkeypatch: pytest.
     for preset in PRESETS:
         compose(ROOT, tmp_path / "params.yaml", [f"experiment={preset}", "budget=given"])
         train = load_params(tmp_path / "params.yaml").train
-        budgets.add((train.backbone, train.weights, train.joined, train.schedule.epochs, train.schedule.image_size))
+        schedule, clean = train.schedule, load_params(tmp_path / "params.yaml").clean
+        budgets.add((train.backbone, train.weights, train.joined, schedule.epochs, schedule.image_size, clean))
+        assert (schedule.accumulate, schedule.batch_norm) == (1, "eval")
     assert len(budgets) == 1
     assert budgets.pop()[1] == "/weights/vit_tiny_patch16_224.fp16.safetensors"
     assert len(PRESETS) == 2 + 2 * 5
@@ -84,4 +86,26 @@ def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:
         load_params(tmp_path / "params.yaml")
     (tmp_path / "params.yaml").write_text("a: [")
     with pytest.raises(ParamsError, match="not YAML"):
+        load_params(tmp_path / "params.yaml")
+
+
+def test_a_step_that_asks_for_distractors_wants_a_source_that_has_them(tmp_path: Path) -> None:
+    folder = ["fetch.source=folder", "fetch.folder.landmarks=/photos", "experiment=triplet-subspaces"]
+    compose(ROOT, tmp_path / "params.yaml", folder)
+    with pytest.raises(ParamsError, match=r"distractor_penalty .* fetch\.source folder .* fetch\.folder\.distractors"):
+        load_params(tmp_path / "params.yaml")
+    compose(ROOT, tmp_path / "params.yaml", [*folder, "fetch.folder.distractors=/others"])
+    assert load_params(tmp_path / "params.yaml").fetch.has_distractors
+
+
+def test_a_step_cannot_look_at_more_neighbours_than_there_are(tmp_path: Path) -> None:
+    steps = [{"name": "superglobal"}, {"name": "knn_vote"}]
+    with pytest.raises(ParamsError, match="superglobal looks at top = 400 of neighbours = 100"):
+        load_params(changed(tmp_path, "evaluate.rerank", steps))
+    load_params(changed(tmp_path, "evaluate.rerank", [{"name": "superglobal", "top": 100}, {"name": "knn_vote"}]))
+
+
+def test_a_neck_that_has_to_be_trained_needs_a_loss(tmp_path: Path) -> None:
+    compose(ROOT, tmp_path / "params.yaml", ["train.loss=none", "train.neck=linear_relu"])
+    with pytest.raises(ParamsError, match="neck = linear_relu has to be trained"):
         load_params(tmp_path / "params.yaml")

@@ -45,9 +45,11 @@ class State:
         return len(self.losses)
 
     def best_epoch(self) -> int:
-        """From 1; 0 before the first."""
+        """From 1, the last of equal ones, since a network learns on where validation has nothing more to say; 0 before
+        the first.
+        """
         scores = [row["validation_gap"] for row in self.history]
-        return int(np.argmax(scores)) + 1 if scores else 0
+        return len(scores) - int(np.argmax(scores[::-1])) if scores else 0
 
     def epochs_since_best(self) -> int:
         """0 where the last one is the best."""

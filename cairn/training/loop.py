@@ -32,7 +32,7 @@ from cairn.training.layout import as_laid_out, lay_back, lay_out
 from cairn.training.optimiser import clip_gradients, make_optimiser, set_rates
 from cairn.training.photos import AugmentedPhotos, Location, plain_batches
 from cairn.training.rows import RowAverage, RowOptimiser
-from cairn.training.samplers import SAMPLERS
+from cairn.training.samplers import SAMPLERS, check_classes
 from cairn.training.sizes import check_sizes, size_of
 from cairn.training.start import start_neck
 from cairn.training.together import PartOfBatches, Spread, gathered, summed_up
@@ -74,23 +74,24 @@ def train(
     After each epoch, and after every `params.checkpoint_steps` steps, a checkpoint goes to `keep`, and a run that finds
     one there goes on from it to the same bytes. Of several processes, all must call this within `processes.joined`,
     and what the first one returns is the result.
-    Raises ValueError if the network does not take photos of the schedule's sizes, has fewer layers than it freezes, or
-    if the processes cannot have equal parts of a batch.
+    Raises ValueError if the network does not take photos of the schedule's sizes, has fewer layers than it freezes, if
+    a batch wants more classes than there are, or if the processes cannot have equal parts of a batch.
     """
     keep_memory()
     schedule = params.schedule
     if params.loss == "none" or schedule.epochs == 0:
-        return Trained(embedder.eval(), None, [], 0)
+        return Trained(unfitted(embedder, train_side, params, precision), None, [], 0)
     check_sizes(embedder, schedule)
     torch.manual_seed(seed)
     sizes = np.bincount(train_side.classes)
+    check_classes(params, len(sizes))
     head = LOSSES[params.loss](embedder.config.dimensions, sizes, getattr(schedule.losses, params.loss))
     head.class_weights = class_weights(schedule.class_weight, sizes)
     head.requires_grad_(schedule.class_share == 1)  # otherwise its rows have an optimiser of their own
     network = Network(embedder, head)
     lay_out(network, best_device())
     optimiser = make_optimiser(embedder, head, schedule)
-    means = start(network, train_side, schedule, precision, whiten=params.weights != "none")
+    means = start(network, train_side, params, precision)
     fitting = fitting_of(network, optimiser, schedule)
     photos = AugmentedPhotos(
         train_side.locations, train_side.classes.tolist(), embedder.config.preprocessing, schedule.augment, seed
@@ -264,7 +265,8 @@ def run_epoch(fitting: Fitting, epoch: Epoch, state: State) -> float:
         with fitting.spread.shared(stepping):
             seen = fitting.spread.seen(as_laid_out(images, network.device), network.autocast(epoch.precision))
             loss = network.loss(gathered(seen), classes, part)
-            (loss / schedule.accumulate).backward()  # type: ignore[no-untyped-call]
+            together = min(schedule.accumulate, steps - at + at % schedule.accumulate)  # the last step may have fewer
+            (loss / together).backward()  # type: ignore[no-untyped-call]
         state.losses.append(loss.item())
         if stepping:
             make_step(fitting, part, schedule, epoch.number * steps + at, steps)
@@ -277,7 +279,7 @@ def make_step(fitting: Fitting, part: Part | None, schedule: Schedule, step: int
     """Change the weights by their gradients, at `step` of all epochs of `steps` each."""
     network = fitting.network
     share = set_rates(fitting.optimiser, schedule, step, steps)
-    clip_gradients(fitting.optimiser)
+    clip_gradients(fitting.optimiser, schedule.clip_norm)
     if fitting.row_average is not None and part is not None:
         fitting.row_average.catch_up(network.head, part.chosen)
     fitting.optimiser.step()
@@ -351,28 +353,57 @@ def best_of(network: Network, batches: Iterable[Seen]) -> tuple[NDArray[np.float
     return scores.astype(np.float64), best
 
 
-@torch.no_grad()
-def start(network: Network, side: Photos, schedule: Schedule, precision: str, whiten: bool) -> NDArray[np.float32]:
-    """Look at up to START_PHOTOS photos with the backbones as they come: set neck and head from them if `whiten`, and
-    if the neck is one of STARTED; others start at random, as in the systems that they come from.
+def start(network: Network, side: Photos, params: TrainParams, precision: str) -> NDArray[np.float32]:
+    """Look at photos with the backbones as they come: set neck and head from them if `starts_from_features`.
 
-    Returns the classes' mean features, float32 [classes, width]. A random network is not looked at, unless the sampler
-    wants the means.
+    Returns the classes' mean features, float32 [classes, width], which the sampler `subspaces` wants; of width 0 where
+    nobody does, and no photo is looked at.
     """
     classes = int(side.classes.max()) + 1
-    whiten = whiten and network.embedder.config.neck in STARTED
-    if not whiten and schedule.sampler.name != "subspaces":
+    from_features = starts_from_features(params)
+    if not from_features and params.schedule.sampler.name != "subspaces":
         return np.zeros((classes, 0), np.float32)
-    network.eval()
-    embedder = network.embedder
-    chosen = np.linspace(0, len(side.locations) - 1, min(START_PHOTOS, len(side.locations))).astype(int)
-    places = [side.locations[i] for i in chosen]
-    loader = plain_batches(places, embedder.config.preprocessing, schedule.batch_size)
-    batches = progress(loader, "start", -(-len(places) // schedule.batch_size), "batch")
-    with network.autocast(precision):
-        pooled = [embedder.pooled(batch.to(network.device)).float().cpu() for batch in batches]
-    features, labels = torch.cat(pooled), torch.from_numpy(side.classes[chosen])
-    if whiten:
-        start_neck(embedder.neck, features.numpy())
-        network.head.start(embedder.neck(features.to(network.device)), labels)
+    features, labels = pooled_features(network.embedder.eval(), side, params, precision)
+    if from_features:
+        start_neck(network.embedder.neck, features.numpy())
+        with torch.no_grad():
+            network.head.start(network.embedder.neck(features.to(network.device)), labels)
     return class_means(features, labels, torch.zeros(classes, features.shape[1])).numpy()
+
+
+def unfitted(embedder: Embedder, side: Photos, params: TrainParams, precision: str) -> Embedder:
+    """The backbones as they come, in eval mode, with a linear neck that whitens and reduces what they see."""
+    if params.neck == "linear" and starts_from_features(params):
+        lay_out(embedder.eval(), best_device())
+        features, _ = pooled_features(embedder, side, params, precision)
+        lay_back(embedder)
+        start_neck(embedder.neck, features.numpy())
+    return embedder.eval()
+
+
+def starts_from_features(params: TrainParams) -> bool:
+    """Whether neck and head begin where the pretrained backbones' features leave off."""
+    return params.start == "features" and params.weights != "none" and params.neck in STARTED
+
+
+@torch.no_grad()
+def pooled_features(embedder: Embedder, side: Photos, params: TrainParams, precision: str) -> tuple[Tensor, Tensor]:
+    """Pooled features float32 [photos, width] and classes int64 [photos] of the photos that a start looks at."""
+    device, batch_size = next(embedder.parameters()).device, params.schedule.batch_size
+    chosen = looked_at(side.classes)
+    places = [side.locations[i] for i in chosen.tolist()]
+    loader = plain_batches(places, embedder.config.preprocessing, batch_size)
+    batches = progress(loader, "start", -(-len(places) // batch_size), "batch")
+    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+        pooled = [embedder.pooled(batch.to(device)).float().cpu() for batch in batches]
+    return torch.cat(pooled), torch.from_numpy(side.classes[chosen])
+
+
+def looked_at(classes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Up to START_PHOTOS positions, or one of each class where there are more: as many of each as can be, in order."""
+    order = np.argsort(classes, kind="stable")
+    numbers, first, counts = np.unique(classes[order], return_index=True, return_counts=True)
+    nth = np.empty(len(classes), np.int64)
+    nth[order] = np.arange(len(classes)) - np.repeat(first, counts)
+    most = max(START_PHOTOS, len(numbers))
+    return np.sort(np.lexsort((np.arange(len(classes)), nth))[:most])

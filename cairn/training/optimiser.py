@@ -8,12 +8,11 @@ from collections.abc import Iterable
 
 import torch
 from timm.models import group_parameters
-from torch import nn
+from torch import Tensor, nn
 
 from cairn.networks.embedder import Embedder
 from cairn.params import Schedule
 
-CLIP_NORM = 5.0
 DECAY, DECAY_STEPS = 0.96, 100  # the EfficientNet system's
 
 
@@ -85,13 +84,19 @@ def _by_rate(rated: Iterable[tuple[nn.Parameter, float]]) -> dict[float, list[nn
     return found
 
 
-def clip_gradients(optimiser: torch.optim.Optimizer) -> None:
-    """Bring gradients down to a norm of CLIP_NORM: of each part's decayed parameters, and of its undecayed ones.
+def clip_gradients(optimiser: torch.optim.Optimizer, norm: float | None) -> None:
+    """Bring gradients down to a norm, if one is given: of each part's decayed parameters, and of its undecayed ones.
 
     Layers of one backbone count as one whatever their rates, so that `layer_decay` changes the rates alone.
     """
     for _, groups in itertools.groupby(optimiser.param_groups, key=lambda group: group["together"]):
-        nn.utils.clip_grad_norm_([p for group in groups for p in group["params"]], CLIP_NORM)
+        clip([p for group in groups for p in group["params"]], norm)
+
+
+def clip(parameters: list[nn.Parameter] | list[Tensor], norm: float | None) -> None:
+    """Bring the gradients of these together down to a norm, if one is given."""
+    if norm is not None:
+        nn.utils.clip_grad_norm_(parameters, norm)
 
 
 def set_rates(optimiser: torch.optim.Optimizer, schedule: Schedule, step: int, steps_an_epoch: int) -> float:

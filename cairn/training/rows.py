@@ -11,13 +11,13 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cairn.losses.base import CLASS_BLOCK, LossHead
 from cairn.losses.partial import Part
 from cairn.params import Schedule
 from cairn.training.averaging import decay_at
-from cairn.training.optimiser import CLIP_NORM
+from cairn.training.optimiser import clip
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8  # torch's own
 
@@ -45,7 +45,7 @@ class RowOptimiser:
         """Step the rows of `part` by their gradients, clipped as `clip_gradients` does, and put them into the head."""
         self.steps[part.chosen] += 1
         for decayed in (True, False):
-            nn.utils.clip_grad_norm_([rows for rows in part.rows.values() if (rows.ndim > 1) == decayed], CLIP_NORM)
+            clip([rows for rows in part.rows.values() if (rows.ndim > 1) == decayed], self.schedule.clip_norm)
         whole = dict(self.head.named_parameters())
         for name, rows in part.rows.items():
             if rows.grad is None:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
-from cairn.params import Schedule
+from cairn.params import Schedule, TrainParams
 
 KMEANS_ROUNDS, KMEANS_STARTS = 25, 5
 
@@ -150,6 +150,17 @@ def members_of(classes: NDArray[np.int64], at_least: int) -> Members:
     if len(numbers) < at_least:
         raise ValueError(f"a batch has photos of {at_least} classes, and there are only {len(numbers)}")
     return Members(np.argsort(classes, kind="stable"), counts)
+
+
+def check_classes(params: TrainParams, classes: int) -> None:
+    """Raises ValueError if a batch of `params` wants photos of more classes than there are."""
+    sampler = params.schedule.sampler
+    if sampler.name != "shuffled" and classes < sampler.classes:
+        schedule = "scratch" if params.weights == "none" else "finetune"
+        raise ValueError(
+            f"train.{schedule}.sampler.classes = {sampler.classes}: a batch has photos of so many landmarks, and "
+            f"{classes} are trained on; ask for fewer, or set train.{schedule}.sampler.name to shuffled"
+        )
 
 
 def cluster(

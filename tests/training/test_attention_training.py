@@ -15,7 +15,7 @@ from torch import nn
 from cairn.losses import LOSSES
 from cairn.losses.params import ArcFaceParams, SoftmaxParams
 from cairn.networks.embedder import Embedder, load_embedder, make_embedder, save_embedder
-from cairn.networks.params import AttentionParams
+from cairn.networks.params import AttentionParams, NeckName
 from cairn.params import TrainParams, load_params
 from cairn.training.attention_sheet import attention_rows
 from cairn.training.loop import Network, Photos, Trained, set_training, start, train
@@ -126,21 +126,25 @@ def test_norms_of_the_backbone_alone_are_held_and_a_frozen_backbone_may_drift(
     assert {"embedder.branches.0.backbone.attention.shared.2.running_mean", "embedder.neck.1.running_mean"} <= moved
 
 
+GIVEN = {"weights": "given.safetensors"}  # as params name them; the networks here were made without
+
+
 def test_with_weights_neck_and_head_start_from_the_weighted_features(photos: Photos) -> None:
     network = network_of(SUMMED, "arcface")
-    means = start(network, photos, settings(1).scratch, "fp32", whiten=True)
+    means = start(network, photos, settings(1, **GIVEN), "fp32")
     branch = network.eval().embedder.branches[0]
     assert means.shape == (3, branch.width)
     rows = network.embedder.neck(torch.from_numpy(means)).detach()
     assert torch.equal(network.head.scores(rows).argmax(dim=1), torch.arange(3))
 
 
-def test_necks_of_other_systems_start_at_random(photos: Photos) -> None:
+@pytest.mark.parametrize(("neck", "begins"), [("linear_relu", "features"), ("linear", "random")])
+def test_necks_of_other_systems_start_at_random_and_ours_may(photos: Photos, neck: NeckName, begins: str) -> None:
     torch.manual_seed(0)
-    embedder = make_embedder("test_resnet", "none", "mean", "linear_relu", 8, SIZE, 64, 10.0, "centre")
+    embedder = make_embedder("test_resnet", "none", "mean", neck, 8, SIZE, 64, 10.0, "centre")
     network = Network(embedder, LOSSES["softmax"](8, np.array([8, 8, 8]), SoftmaxParams(label_smoothing=0)))
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    start(network, photos, settings(1).scratch, "fp32", whiten=True)
+    start(network, photos, settings(1, neck=neck, start=begins, **GIVEN), "fp32")
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 

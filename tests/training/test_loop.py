@@ -12,8 +12,10 @@ import torch
 
 from cairn.networks.embedder import Embedder, make_embedder
 from cairn.params import TrainParams, load_params
-from cairn.training.loop import Photos, Trained, train
+from cairn.training import loop
+from cairn.training.loop import Photos, Trained, looked_at, pooled_features, train, unfitted
 from cairn.training.photos import AugmentedPhotos
+from cairn.training.start import start_neck
 
 ROOT = Path(__file__).parents[2]
 
@@ -146,8 +148,54 @@ def test_training_stops_when_it_no_longer_gets_better(tmp_path: Path, photos: Ph
     patient = settings(12).model_copy(update={"patience": 2})
     trained = fit(photos, tmp_path / "keep", patient)
     scores = [row["validation_gap"] for row in trained.history]
-    assert len(scores) == min(12, scores.index(max(scores)) + 1 + 2)
-    assert trained.best_epoch == scores.index(max(scores)) + 1
+    best = max(epoch for epoch, score in enumerate(scores, start=1) if score == max(scores))
+    assert len(scores) == min(12, best + 2)
+    assert trained.best_epoch == best
+
+
+def test_without_validation_photos_all_epochs_are_trained_and_the_last_is_kept(tmp_path: Path, photos: Photos) -> None:
+    (tmp_path / "keep").mkdir()
+    nobody = Photos([], np.zeros(0, np.int64))
+    patient = settings(4).model_copy(update={"patience": 1})
+    trained = train(fresh(), photos, nobody, patient, "fp32", 5, tmp_path / "keep", lambda row: None)
+    assert (len(trained.history), trained.best_epoch) == (4, 4)
+    assert equal(trained.embedder, fit(photos, tmp_path / "whole", settings(4)).embedder)
+
+
+def test_the_last_step_of_an_epoch_has_the_mean_of_the_batches_that_it_has(tmp_path: Path, photos: Photos) -> None:
+    def after(accumulate: int) -> Embedder:
+        plain = settings(1)
+        changes = {"batch_size": 8, "accumulate": accumulate, "optimiser": "sgd", "clip_norm": None}
+        schedule = plain.scratch.model_copy(update=changes)
+        return fit(photos, tmp_path / str(accumulate), plain.model_copy(update={"scratch": schedule})).embedder
+
+    assert equal(after(3), after(1000))  # three batches are all that there are
+
+
+def test_more_classes_in_a_batch_than_there_are_name_the_param(tmp_path: Path, photos: Photos) -> None:
+    plain = settings(1)
+    sampler = plain.scratch.sampler.model_copy(update={"name": "classes", "classes": 12})
+    params = plain.model_copy(update={"scratch": plain.scratch.model_copy(update={"sampler": sampler})})
+    with pytest.raises(ValueError, match=r"train\.scratch\.sampler\.classes = 12: .* 3 are trained on"):
+        fit(photos, tmp_path / "keep", params)
+
+
+def test_a_start_looks_at_some_photos_of_each_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "START_PHOTOS", 6)
+    assert looked_at(np.array([0, 0, 0, 0, 0, 2, 1, 2])).tolist() == [0, 1, 2, 5, 6, 7]
+    assert looked_at(np.arange(9)[::-1].copy()).tolist() == list(range(9))
+    assert looked_at(np.array([1, 0, 0])).tolist() == [0, 1, 2]
+
+
+def test_without_training_a_linear_neck_whitens_what_the_backbone_sees(photos: Photos) -> None:
+    params = settings(1).model_copy(update={"loss": "none", "weights": "given.safetensors"})
+    embedder, plain = unfitted(fresh(), photos, params, "fp32"), fresh().eval()
+    features, _ = pooled_features(plain, photos, params, "fp32")
+    start_neck(plain.neck, features.numpy())
+    assert equal(embedder, plain)
+    assert not equal(embedder, fresh())
+    random = params.model_copy(update={"start": "random"})
+    assert equal(unfitted(fresh(), photos, random, "fp32"), fresh())
 
 
 def test_augmentation_depends_on_seed_epoch_and_position_alone(photos: Photos) -> None:
