@@ -16,10 +16,12 @@ MAX_PIECES = 500_000  # strips or tiles of a TIFF, chunks of a PNG; a row a stri
 MAX_SEGMENTS = 10_000  # of a JPEG; chunks of a PNG that hold no pixels
 MAX_BLOCKS = 100_000  # of text and the like before the first frame of a GIF
 MAX_JUNK = 1_000_000  # bytes of a JPEG that belong to no segment, of a PPM's header; read one by one
+MAX_COMMENTS = 1000  # of a plain PPM: Pillow copies up to a megabyte to leave one out
 
 # Entropy-coded data hold no marker but stuffed zeros and restarts.
 JPEG_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 PPM_BEGINNING = re.compile(rb"P[0-7fy]")
+PPM_COMMENT = re.compile(rb"#[^\r\n]*")
 JPEG_START, JPEG_END, JPEG_SCAN, JPEG_ALONE = 0xD8, 0xD9, 0xDA, 0x01
 
 TIFF_INTEGERS = {1: 1, 3: 2, 4: 4, 6: 1, 8: 2, 9: 4, 13: 4, 16: 8, 17: 8, 18: 8}  # bytes of each integer type
@@ -59,9 +61,7 @@ def harm(content: bytes, max_megapixels: float) -> str | None:
         return f"a GIF of more than {MAX_BLOCKS} blocks before its first frame" if blocks > MAX_BLOCKS else None
     if content[:2] in (b"II", b"MM"):
         return _harm_of_tiff(_tiff_fields(content), max_megapixels)
-    if PPM_BEGINNING.match(content) and not _ppm_header_ends(content):
-        return f"a PPM whose header does not end within {MAX_JUNK} bytes"
-    return None
+    return _harm_of_ppm(content) if PPM_BEGINNING.match(content) else None
 
 
 def hint(content: bytes) -> str:
@@ -139,10 +139,14 @@ def _gif_blocks(content: bytes) -> Iterator[int]:
         at += 1
 
 
-def _ppm_header_ends(content: bytes) -> bool:
-    """Whether width, height and, but for black and white, the largest value come soon enough."""
-    fields = re.sub(rb"#[^\r\n]*", b"", content[:MAX_JUNK]).split(None, 4)
-    return len(content) <= MAX_JUNK or len(fields) >= (3 if content[1:2] in b"14" else 4)
+def _harm_of_ppm(content: bytes) -> str | None:
+    """By where its header ends; before that, where the pixels are text too, by its comments."""
+    if content[1:2] in b"123" and any(islice(PPM_COMMENT.finditer(content), MAX_COMMENTS, None)):
+        return f"a PPM of more than {MAX_COMMENTS} comments"
+    fields = PPM_COMMENT.sub(b"", content[:MAX_JUNK]).split(None, 4)
+    if len(content) > MAX_JUNK and len(fields) < (3 if content[1:2] in b"14" else 4):
+        return f"a PPM whose header does not end within {MAX_JUNK} bytes"
+    return None
 
 
 class _Field(NamedTuple):

@@ -80,6 +80,11 @@ def gif_of_blocks(count: int, extension: bytes = b"!\xfe") -> bytes:
     return plain[:at] + extension + b"\1x" * count + b"\0" + plain[at:]
 
 
+def ppm_of_comments(count: int) -> bytes:
+    """A plain PPM with so many empty comments among its pixels."""
+    return b"P3\n100 100\n255\n" + b"#\n" * count + b"9 " * 30_000
+
+
 def webp_of(width: int, height: int) -> bytes:
     """A WebP that claims a canvas."""
     plain = encoded(Image.new("RGBA", (10, 10), (1, 2, 3, 4)), "WEBP", xmp=b"<x/>", lossless=True)

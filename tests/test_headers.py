@@ -15,6 +15,7 @@ from harmful import (
     jpeg_of_scans,
     jpeg_of_segments,
     png_of_chunks,
+    ppm_of_comments,
     tiff,
     tiff_of_strips,
     tiff_of_tile,
@@ -23,7 +24,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, UnidentifiedImageError
 
-from cairn.headers import MAX_BLOCKS, MAX_JUNK, MAX_PIECES, MAX_SCANS, MAX_SEGMENTS, _gif_blocks, harm, hint
+from cairn.headers import (
+    MAX_BLOCKS,
+    MAX_COMMENTS,
+    MAX_JUNK,
+    MAX_PIECES,
+    MAX_SCANS,
+    MAX_SEGMENTS,
+    _gif_blocks,
+    harm,
+    hint,
+)
 
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 130, 3), dtype=np.uint8))
 
@@ -130,6 +141,14 @@ def test_a_ppm_whose_pixels_look_like_its_header(mode: str, value: int) -> None:
 def test_a_ppm_whose_header_does_not_end() -> None:
     for header in (b"P6 #" + b"x" * MAX_JUNK + b"\n10 10 255\n", b"P4 10" + b" " * MAX_JUNK + b"10\n"):
         assert harm(header + bytes(300), 1) == "a PPM whose header does not end within 1000000 bytes"
+
+
+def test_comments_of_a_plain_ppm() -> None:
+    content = ppm_of_comments(MAX_COMMENTS)
+    assert harm(content, 1) is None
+    assert Image.open(io.BytesIO(content)).getpixel((99, 99)) == (9, 9, 9)
+    assert harm(ppm_of_comments(MAX_COMMENTS + 1), 1) == "a PPM of more than 1000 comments"
+    assert harm(b"P6 10 10 255\n" + b"#\n" * MAX_COMMENTS * 2, 1) is None  # pixels
 
 
 @pytest.mark.parametrize("order", ["<", ">"])

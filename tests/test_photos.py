@@ -24,6 +24,7 @@ from harmful import (
     png_of,
     png_of_chunks,
     png_of_texts,
+    ppm_of_comments,
     tiff_of,
     tiff_of_strips,
     tiff_of_tile,
@@ -173,6 +174,7 @@ HARMFUL = {
     "segments": jpeg_of_segments(2_000_000),
     "chunks": png_of_chunks(500_000),
     "blocks": gif_of_blocks(4_000_000),
+    "comments": ppm_of_comments(4_000_000),
 }
 REFUSED = {
     "empty": (b"", "^empty file$"),

@@ -25,6 +25,7 @@ from harmful import (
     png_of,
     png_of_chunks,
     png_of_texts,
+    ppm_of_comments,
     tiff_of,
     tiff_of_strips,
     tiff_of_tile,
@@ -222,6 +223,7 @@ def _harmful() -> Iterator[Made]:
         "texts.png": png_of_texts(80),
         "chunks.png": png_of_chunks(20_000),
         "blocks.gif": gif_of_blocks(200_000),
+        "comments.ppm": ppm_of_comments(500_000),
         "lying.avif": avif_of(2000, 10),
         "long.png": long,
     }

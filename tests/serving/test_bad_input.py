@@ -31,6 +31,7 @@ from harmful import (
     png_of,
     png_of_chunks,
     png_of_texts,
+    ppm_of_comments,
     tiff_of,
     tiff_of_strips,
     tiff_of_tile,
@@ -107,6 +108,7 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "segments": (lambda: jpeg_of_segments(2_000_000), "^a JPEG of more than 10000 segments$"),
     "chunks": (lambda: png_of_chunks(500_000), "^a PNG of more than 10000 chunks$"),
     "blocks": (lambda: gif_of_blocks(4_000_000), "^a GIF of more than 100000 blocks"),
+    "comments": (lambda: ppm_of_comments(4_000_000), "^a PPM of more than 1000 comments$"),
     "texts": (lambda: png_of_texts(80), "^broken image: .*text chunks"),
 }
 
