@@ -17,13 +17,10 @@ BLOCK = tarfile.BLOCKSIZE
 MOST_OPEN = 256  # shards of a reader; a process may often have 1,024 files open in all
 MAX_SIZE = 1 << 60  # bytes of a file: more than any disk has
 MAX_EXTENDED = 100_000  # bytes of a header that holds a long name or attributes
-EXTENDED = (
-    tarfile.GNUTYPE_LONGNAME,
-    tarfile.GNUTYPE_LONGLINK,
-    tarfile.XHDTYPE,
-    tarfile.XGLTYPE,
-    tarfile.SOLARIS_XHDTYPE,
-)
+MAX_GLOBAL = 1000  # bytes of attributes for all files, of all headers: tarfile copies them into each file's
+RECORD = re.compile(rb"(\d+) ([^=]+)=")  # an attribute's beginning as tarfile reads it; first its length
+ATTRIBUTES = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
+EXTENDED = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, *ATTRIBUTES)
 
 
 class ShardError(ValueError):
@@ -70,7 +67,7 @@ def _padded(size: int) -> int:
 class _Header(tarfile.TarInfo):
     """A header that is looked at before tarfile follows it: Python 3.11 does not end, or takes what is claimed."""
 
-    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:  # what tarfile documents as its entry point
+    def _proc_member(self, tar: _Tar) -> tarfile.TarInfo:  # what tarfile documents as its entry point
         _check_size(self)
         if self.type == tarfile.GNUTYPE_SPARSE:
             raise tarfile.ReadError(_sparse(self.offset))
@@ -78,19 +75,45 @@ class _Header(tarfile.TarInfo):
             self._look_ahead(tar)
         return super()._proc_member(tar)  # type: ignore[misc, no-any-return]
 
-    def _look_ahead(self, tar: tarfile.TarFile) -> None:
+    def _look_ahead(self, tar: _Tar) -> None:
         if self.size > MAX_EXTENDED:
             raise tarfile.ReadError(f"the header at byte {self.offset} has a name or attributes of {self.size} bytes")
         file = tar.fileobj
         if file is None:
             raise tarfile.ReadError("closed")
         here = file.tell()
-        content = file.read(self.size)
+        content = file.read(_padded(self.size))  # tarfile looks for attributes in the padding too
         file.seek(here)
+        if self.type == tarfile.XGLTYPE:
+            tar.global_bytes += max(self.size, len(content.rstrip(b"\0")))
+        if tar.global_bytes > MAX_GLOBAL:
+            raise tarfile.ReadError(
+                f"at byte {self.offset} its attributes for all files come to {tar.global_bytes} bytes, over the limit "
+                f"of {MAX_GLOBAL}; pack it again without them"
+            )
         if b"GNU.sparse." in content:
             raise tarfile.ReadError(_sparse(self.offset))
-        if re.search(rb"[0-9]{100}", content):  # tarfile takes a time of the square of such a number's length
+        # tarfile takes a time of the square of such a number's length, and memory of the square of such names'.
+        if re.search(rb"[0-9]{100}", content) or (self.type in ATTRIBUTES and _names_overlap(content)):
             raise tarfile.ReadError(f"the header at byte {self.offset} has attributes that are none")
+
+
+class _Tar(tarfile.TarFile):
+    """A tar whose headers are looked at."""
+
+    tarinfo = _Header
+    members: list[tarfile.TarInfo]  # all that were read
+    global_bytes = 0  # of attributes for all files, so far
+
+
+def _names_overlap(content: bytes) -> bool:
+    """Whether an attribute's name reaches beyond its length, into the next one."""
+    at = 0
+    while record := RECORD.match(content, at):
+        at += int(record[1])
+        if record.end() > at:
+            return True
+    return False
 
 
 def _check_size(item: tarfile.TarInfo) -> None:
@@ -111,8 +134,9 @@ def index_shard(path: Path, root: Path) -> list[Member]:
     shard = str(path.relative_to(root))
     members = []
     try:
-        with tarfile.open(path, "r:", tarinfo=_Header) as tar:
-            for item in tar:
+        with _Tar.open(path, "r:") as tar:
+            while item := tar.next():
+                tar.members.clear()
                 _check_size(item)  # attributes may have changed it
                 if item.isreg():
                     members.append(Member(item.name, shard, item.offset_data, item.size))

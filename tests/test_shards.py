@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import tarfile
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hostile.tars import Writer
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -59,6 +61,58 @@ def test_links_in_a_tar_are_passed_over(tmp_path: Path) -> None:
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         tar.addfile(link)
     assert index_shard(tmp_path / "x.tar", tmp_path) == []
+
+
+def attributes(count: int) -> dict[str, str]:
+    """Of 13 bytes each."""
+    return {f"key{number:05}": "" for number in range(count)}
+
+
+def test_what_tarfile_keeps_of_each_file_does_not_pile_up(tmp_path: Path) -> None:
+    writer, names = Writer(np.random.default_rng(0)), [f"{number}.jpg" for number in range(60)]
+    for name in names:
+        writer.pax(attributes(5000)).add(name)
+    (tmp_path / "x.tar").write_bytes(writer.end())
+    tracemalloc.start()
+    members = index_shard(tmp_path / "x.tar", tmp_path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert [member.name for member in members] == names
+    assert peak < 5_000_000  # of one file it is 2 MB
+
+
+@pytest.mark.parametrize(("count", "headers", "taken"), [(76, 1, True), (77, 1, False), (38, 2, True), (38, 3, False)])
+def test_attributes_for_all_files_are_few(tmp_path: Path, count: int, headers: int, taken: bool) -> None:
+    writer = Writer(np.random.default_rng(0))
+    for _ in range(headers):
+        writer.pax(attributes(count), tarfile.XGLTYPE).add("a.jpg")
+    (tmp_path / "x.tar").write_bytes(writer.end())
+    if taken:
+        assert [member.name for member in index_shard(tmp_path / "x.tar", tmp_path)] == ["a.jpg"] * headers
+    else:
+        with pytest.raises(ShardError, match=rf"come to {13 * count * headers} bytes, over the limit of 1000; pack it"):
+            index_shard(tmp_path / "x.tar", tmp_path)
+
+
+def test_attributes_for_all_files_behind_the_claimed_end_are_counted(tmp_path: Path) -> None:
+    writer = Writer(np.random.default_rng(0))
+    for _ in range(3):  # of 400 bytes, one of which is claimed
+        writer.add("pax", b"400 a=" + b"x" * 393 + b"\n", size=1, type=tarfile.XGLTYPE)
+    (tmp_path / "x.tar").write_bytes(writer.add("a.jpg").end())
+    with pytest.raises(ShardError, match="come to 1200 bytes"):
+        index_shard(tmp_path / "x.tar", tmp_path)
+
+
+def test_attributes_whose_names_reach_into_the_next_ones(tmp_path: Path) -> None:
+    for content, taken in ((b"6 ab=\n7 abc=\n", True), (b"2 2 2 ab=", False), (b"4 ab=\n", False)):
+        writer = Writer(np.random.default_rng(0)).add("pax", content, type=tarfile.XHDTYPE).add("a.jpg")
+        named = writer.add("n", b"1 ab=.jpg\0", type=tarfile.GNUTYPE_LONGNAME).add("b.jpg")
+        (tmp_path / "x.tar").write_bytes(named.end())
+        if taken:
+            assert [m.name for m in index_shard(tmp_path / "x.tar", tmp_path)] == ["a.jpg", "1 ab=.jpg"]
+        else:
+            with pytest.raises(ShardError, match="attributes that are none"):
+                index_shard(tmp_path / "x.tar", tmp_path)
 
 
 def test_a_reader_refuses_what_lies_outside_or_beyond(tmp_path: Path) -> None:

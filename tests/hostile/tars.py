@@ -119,6 +119,9 @@ def _lying(start: Callable[[], Writer]) -> Iterator[Tar]:
     yield tar("attributes", "claims 7 GB", start().add("pax", b"x", size=7 * 10**9, type=tarfile.XHDTYPE).good())
     yield tar("attributes", "for all, path", start().pax({"path": "../../evil"}, tarfile.XGLTYPE).renamed())
     yield tar("attributes", "a path that climbs", start().pax({"path": "../../../evil.jpg"}).renamed())
+    yield tar("attributes", "for all, 600 kB of them", _for_all(start()))
+    names_overlap = b"2 " * 49_000 + b"="
+    yield tar("attributes", "names that overlap", start().add("pax", names_overlap, type=tarfile.XHDTYPE).good())
     yield tar("long name", "claims 7 GB", start().add("n", b"x", size=7 * 10**9, type=tarfile.GNUTYPE_LONGNAME).good())
     yield tar("long name", "of 50,000", start().add("n", b"x" * 50_000, type=tarfile.GNUTYPE_LONGNAME).renamed())
     chain = start()
@@ -131,6 +134,15 @@ def _lying(start: Callable[[], Writer]) -> Iterator[Tar]:
     yield tar("holes", "new, a map without end", start().pax(sparse).add("a.jpg", b"9" * 400 + b"\n" + b"1\n" * 50))
     yield tar("holes", "new, a map of words", start().pax(sparse).add("a.jpg", b"many\n"))
     yield tar("holes", "0.1", start().pax({"GNU.sparse.map": "0,1,9,9", "GNU.sparse.size": "9"}).add("a.jpg", b"x"))
+
+
+def _for_all(writer: Writer) -> Writer:
+    """Attributes that each of 1,200 files gets."""
+    for number in range(6):
+        writer.pax({f"{number}{at:05}": "" for at in range(9000)}, tarfile.XGLTYPE)
+    for number in range(1200):
+        writer.add(f"{number}.txt")
+    return writer
 
 
 def _odd(start: Callable[[], Writer]) -> Iterator[Tar]:
