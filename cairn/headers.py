@@ -7,6 +7,7 @@ that come beside it.
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Iterator
 from itertools import islice
 from typing import Literal, NamedTuple
@@ -16,6 +17,7 @@ MAX_PIECES = 500_000  # strips or tiles of a TIFF, chunks of a PNG; a row a stri
 MAX_SEGMENTS = 10_000  # of a JPEG; chunks of a PNG that hold no pixels
 MAX_BLOCKS = 100_000  # of text and the like before the first frame of a GIF
 MAX_JUNK = 1_000_000  # bytes of a JPEG that belong to no segment, of a PPM's header; read one by one
+MAX_PER_BYTE = 128  # pixels of a run-length BMP: 2 bytes stand for 255, unless rows are left empty
 MAX_COMMENTS = 1000  # of a plain PPM: Pillow copies up to a megabyte to leave one out
 
 # Entropy-coded data hold no marker but stuffed zeros and restarts.
@@ -61,6 +63,8 @@ def harm(content: bytes, max_megapixels: float) -> str | None:
         return f"a GIF of more than {MAX_BLOCKS} blocks before its first frame" if blocks > MAX_BLOCKS else None
     if content[:2] in (b"II", b"MM"):
         return _harm_of_tiff(_tiff_fields(content), max_megapixels)
+    if content.startswith(b"BM"):
+        return _harm_of_bmp(content)
     return _harm_of_ppm(content) if PPM_BEGINNING.match(content) else None
 
 
@@ -137,6 +141,16 @@ def _gif_blocks(content: bytes) -> Iterator[int]:
             yield at
             at, unasked = at + 1 + content[at], unasked - 1
         at += 1
+
+
+def _harm_of_bmp(content: bytes) -> str | None:
+    """By the pixels that few runs are to fill: Pillow fills what they leave empty one by one, in Python."""
+    if len(content) < 34 or content[14] == 12:  # the oldest header knows no runs
+        return None
+    width, height, _, compression = struct.unpack_from("<iiII", content, 18)
+    if compression in (1, 2) and abs(width * height) > MAX_PER_BYTE * len(content):
+        return f"a BMP of {abs(width * height)} pixels in runs of {len(content)} bytes"
+    return None
 
 
 def _harm_of_ppm(content: bytes) -> str | None:

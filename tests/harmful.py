@@ -98,6 +98,14 @@ def bmp_of(width: int, height: int) -> bytes:
     return plain[:18] + struct.pack("<ii", width, height) + plain[26:]
 
 
+def bmp_of_runs(width: int, height: int, runs: bytes) -> bytes:
+    """A BMP of runs (how many, which colour); its palette goes from red to cyan."""
+    palette = b"".join(bytes([at, at, 255 - at, 0]) for at in range(256))
+    info = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, len(runs), 0, 0, 256, 0)
+    start = 14 + len(info) + len(palette)
+    return b"BM" + struct.pack("<IHHI", start + len(runs), 0, 0, start) + info + palette + runs
+
+
 def avif_of(true: int, claimed: int) -> bytes:
     """An AVIF of `true` x `true` pixels that claims fewer."""
     plain = encoded(Image.new("L", (true, true)), "AVIF", quality=10, speed=10)

@@ -9,6 +9,7 @@ from contextlib import suppress
 import numpy as np
 import pytest
 from harmful import (
+    bmp_of_runs,
     encoded,
     gif_of_blocks,
     jpeg_of_junk,
@@ -141,6 +142,28 @@ def test_a_ppm_whose_pixels_look_like_its_header(mode: str, value: int) -> None:
 def test_a_ppm_whose_header_does_not_end() -> None:
     for header in (b"P6 #" + b"x" * MAX_JUNK + b"\n10 10 255\n", b"P4 10" + b" " * MAX_JUNK + b"10\n"):
         assert harm(header + bytes(300), 1) == "a PPM whose header does not end within 1000000 bytes"
+
+
+def test_runs_of_a_bmp() -> None:
+    row = b"\x1e\0\x1e\xff\0\0"  # 30 red, 30 cyan
+    content = bmp_of_runs(60, 40, row * 40 + b"\0\1")
+    assert harm(content, 1) is None
+    image = Image.open(io.BytesIO(content)).convert("RGB")
+    assert (image.getpixel((29, 0)), image.getpixel((30, 39))) == ((255, 0, 0), (0, 255, 255))
+    fullest = bmp_of_runs(255 * 20, 1000, (b"\xff\7" * 20 + b"\0\0") * 1000)
+    assert harm(fullest, 1) is None
+    empty = bmp_of_runs(5000, 2000, b"\1\1\0\0" * 2000)
+    assert harm(empty, 100) == "a BMP of 10000000 pixels in runs of 9078 bytes"
+    assert harm(bmp_of_runs(5000, -2000, b"\1\1\0\0" * 2000), 100) is not None
+    assert harm(encoded(PICTURE, "BMP")[:54], 1) is None  # without runs, and cut off
+
+
+def test_a_bmp_whose_header_is_too_old_for_runs() -> None:
+    pixels = b"\0\0\xc8" + b"\0\1\0" + b"\0\0"  # a row, whose second pixel lies where runs would be claimed
+    content = b"BM" + struct.pack("<IHHIIHHHH", 26 + 16, 0, 0, 26, 12, 2, 2, 1, 24) + pixels * 2
+    assert content[30:34] == b"\1\0\0\0"
+    assert harm(content, 1) is None
+    assert Image.open(io.BytesIO(content)).getpixel((0, 0)) == (200, 0, 0)
 
 
 def test_comments_of_a_plain_ppm() -> None:

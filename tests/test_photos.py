@@ -15,6 +15,7 @@ import pytest
 from harmful import (
     avif_of,
     bmp_of,
+    bmp_of_runs,
     encoded,
     gif_of,
     gif_of_blocks,
@@ -174,6 +175,7 @@ HARMFUL = {
     "segments": jpeg_of_segments(2_000_000),
     "chunks": png_of_chunks(500_000),
     "blocks": gif_of_blocks(4_000_000),
+    "runs": bmp_of_runs(5000, 2000, b"\1\1\0\0" * 2000),
     "comments": ppm_of_comments(4_000_000),
 }
 REFUSED = {

@@ -14,6 +14,7 @@ import numpy as np
 from harmful import (
     avif_of,
     bmp_of,
+    bmp_of_runs,
     encoded,
     gif_of,
     gif_of_blocks,
@@ -99,11 +100,18 @@ CLAIMING: dict[str, Callable[[int, int], bytes]] = {
 }
 
 
+def _in_runs(rng: Random) -> bytes:
+    """A BMP of 10 runs a row, 10 rows alike."""
+    rows = [b"".join(bytes([10, colour]) for colour in rng.bytes(10)) + b"\0\0" for _ in range(8)]
+    return bmp_of_runs(100, 80, b"".join(row * 10 for row in rows) + b"\0\1")
+
+
 def _ways(rng: Random) -> Iterator[Made]:
     """Sound photos as few people store them."""
     wide = Image.fromarray(np.repeat(np.repeat(rng.integers(0, 65536, (8, 10), dtype=np.uint16), 10, 0), 10, 1))
     yield Made("odd but sound", "palette.png", encoded(photo(rng).quantize(64), "PNG"))
     yield Made("odd but sound", "palette_clear.png", encoded(photo(rng).quantize(64), "PNG", transparency=3))
+    yield Made("odd but sound", "runs.bmp", _in_runs(rng))
     yield Made("odd but sound", "cmyk.jpg", encoded(photo(rng).convert("CMYK"), "JPEG"))
     yield Made("odd but sound", "cmyk.tif", encoded(photo(rng).convert("CMYK"), "TIFF"))
     yield Made("odd but sound", "lab.tif", encoded(photo(rng).convert("LAB"), "TIFF"))
@@ -223,6 +231,7 @@ def _harmful() -> Iterator[Made]:
         "texts.png": png_of_texts(80),
         "chunks.png": png_of_chunks(20_000),
         "blocks.gif": gif_of_blocks(200_000),
+        "empty_rows.bmp": bmp_of_runs(5000, 2000, b"\1\1\0\0" * 2000),
         "comments.ppm": ppm_of_comments(500_000),
         "lying.avif": avif_of(2000, 10),
         "long.png": long,

@@ -22,6 +22,7 @@ import pytest
 from harmful import (
     avif_of,
     bmp_of,
+    bmp_of_runs,
     encoded,
     gif_of,
     gif_of_blocks,
@@ -108,6 +109,7 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "segments": (lambda: jpeg_of_segments(2_000_000), "^a JPEG of more than 10000 segments$"),
     "chunks": (lambda: png_of_chunks(500_000), "^a PNG of more than 10000 chunks$"),
     "blocks": (lambda: gif_of_blocks(4_000_000), "^a GIF of more than 100000 blocks"),
+    "runs": (lambda: bmp_of_runs(2000, 2000, b"\1\1\0\0" * 2000), "^a BMP of 4000000 pixels in runs of 9078 bytes$"),
     "comments": (lambda: ppm_of_comments(4_000_000), "^a PPM of more than 1000 comments$"),
     "texts": (lambda: png_of_texts(80), "^broken image: .*text chunks"),
 }
