@@ -210,7 +210,7 @@ def _no_photos(rng: Random) -> Iterator[Made]:
         "nested.jpg": nested,
         "packed.jpg": _tar(jpeg),
         "gzipped.jpg": b"\x1f\x8b\x08\0\0\0\0\0\0\xff" + zlib.compress(jpeg)[2:],
-        "pickled.jpg": b"cposix\nsystem\n(S'true'\ntR.",
+        "pickled.jpg": b"cposix\nsystem\n(S'touch ../../evil'\ntR.",
     }
     for name, content in files.items():
         yield Made("no photo", name, content)

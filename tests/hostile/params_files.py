@@ -60,7 +60,7 @@ def hostile_params(whole: str) -> Iterator[Given]:
         "same key twice", "in a block", whole.replace("  shard_mb: 64.0", "  shard_mb: 1\n  shard_mb: 2", 1).encode()
     )
     for name, tag in (
-        ("python/object/apply", "!!python/object/apply:os.system ['true']"),
+        ("python/object/apply", "!!python/object/apply:os.system ['touch ../../evil']"),
         ("python/name", "!!python/name:os.system"),
         ("unknown", "!foo 1"),
         ("int of a word", "!!int abc"),

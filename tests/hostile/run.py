@@ -1,6 +1,6 @@
 """Tries every hostile case on the real readers and stages, and prints what came of each kind.
 
-    python tests/hostile/run.py [--seed 0] [--write] [--json FILE] [--folder FOLDER]
+    python tests/hostile/run.py [--seed 0] [--write] [--json FILE]
 
 Images, odd names and tars go through fetch, validate, clean and split; tables through the GLDv2 source, served over
 HTTP; params files through the door of the params. `--write` puts the table into docs/hostile-data.md. Exits with 1 if a
@@ -19,7 +19,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,7 @@ DOCS = ROOT / "docs" / "hostile-data.md"
 BEGIN, END = "<!-- made by `make hostile` -->\n", "<!-- end -->\n"
 STAGES = ("fetch", "validate", "clean", "split")
 WRITTEN = ("build", "reports")  # where the stages may write
+BELOW = Path("a/b/c")  # where a part works in the folder that is watched: as deep as its paths climb
 CALM = {
     "threads": 1,
     "validate.min_decodable_share": 0.0,
@@ -159,6 +160,11 @@ def untouched(folder: Path, *without: Path) -> Iterator[None]:
         raise Fault(f"written outside the data folder: {changed[:5]}")
 
 
+def watched(scratch: Path) -> Path:
+    """The folder that is watched while a part works in `scratch`."""
+    return scratch.parents[len(BELOW.parts) - 1]
+
+
 def try_folder(scratch: Path, seed: int) -> list[Result]:
     """Images and odd names in one folder of landmarks, through the four stages."""
     photos, outside = scratch / "photos", scratch / "outside"
@@ -166,10 +172,11 @@ def try_folder(scratch: Path, seed: int) -> list[Result]:
     outside.mkdir()
     images: list[Made] = list(hostile_images(seed))
     for made in images:
-        (photos / "Images" / made.name).write_bytes(made.content)
+        with (photos / "Images" / made.name).open("xb") as file:
+            file.write(made.content)
     puts: list[Put] = list(put_all(photos, outside, seed + 1))
     project = make_project(scratch / "folder", {"fetch.source": "folder", "fetch.folder.landmarks": str(photos)})
-    with untouched(scratch, *(project / name for name in WRITTEN)):
+    with untouched(watched(scratch), *(project / name for name in WRITTEN)):
         reports = run_stages(project)
     fate = fates(project)
     results = [Result("images", made.kind, made.name, *fate[f"landmarks/Images/{made.name}"]) for made in images]
@@ -203,7 +210,8 @@ def try_folder_params(scratch: Path) -> list[Result]:
         path.parent.mkdir(parents=True)
         path.write_bytes(b"x")
     Path(os.fsdecode(os.fsencode(twins / "A") + b"/\xff.jpg")).write_bytes(b"y")
-    (scratch / "nothing").mkdir()
+    for name in ("nothing", "out", "keep"):
+        (scratch / name).mkdir()
     os.mkfifo(scratch / "pipe")
     (scratch / "round").symlink_to("round")
     given: dict[str, tuple[Path | None, Path | None]] = {
@@ -226,20 +234,23 @@ def try_folder_params(scratch: Path) -> list[Result]:
         write_images(scratch / "out", source.fetch(scratch / "out", scratch / "keep").images)
         return "taken"
 
-    return [
-        tried("names and files", "fetch.folder", name, lambda both=both: fetch(*both)) for name, both in given.items()
-    ]
+    with untouched(watched(scratch), scratch / "out", scratch / "keep"):
+        return [
+            tried("names and files", "fetch.folder", name, lambda both=both: fetch(*both))
+            for name, both in given.items()
+        ]
 
 
 def try_tars(scratch: Path, seed: int) -> list[Result]:
     """Each tar by the reader of shards; those it takes, with all their photos, through the four stages."""
-    tars, shards = list(hostile_tars(seed)), scratch / "shards"
+    tars, shards = list(hostile_tars(seed, watched(scratch) / "outside")), scratch / "shards"
     results, taken = list[Result](), list[tuple[Result, Tar]]()
     shards.mkdir(parents=True)
     for number, tar in enumerate(tars):
         path = shards / f"images_{number:03d}.tar"
         path.write_bytes(tar.content)
-        result = tried("tars", tar.kind, tar.name, lambda path=path: _indexed(path))
+        with untouched(watched(scratch)):
+            result = tried("tars", tar.kind, tar.name, lambda path=path: _indexed(path))
         results.append(result)
         if result.outcome.startswith("taken"):
             taken.append((result, tar))
@@ -258,7 +269,7 @@ def try_tars(scratch: Path, seed: int) -> list[Result]:
         source = {"fetch.source": "gldv2", "fetch.gldv2.base_url": url, "fetch.gldv2.labels": "full"}
         some = {"fetch.gldv2.first_shard": 0, "fetch.gldv2.last_shard": len(taken) - 1}
         project = make_project(scratch / "gldv2", source | some)
-        with untouched(scratch, *(project / name for name in WRITTEN)):
+        with untouched(watched(scratch), *(project / name for name in WRITTEN)):
             reports = run_stages(project)
     add_up(reports["fetch"]["facts"])
     held = {name.rpartition("/")[2].partition(".")[0] for name in fates(project)}
@@ -294,11 +305,12 @@ def try_csvs(scratch: Path, seed: int) -> list[Result]:
             sound = path.read_bytes()
             path.write_bytes(table.content)
             folder = scratch / f"fetched_{number}"
+            folder.mkdir()
             work = lambda table=table, folder=folder: _fetched(url, table, folder)  # noqa: E731
-            result = tried("tables", table.kind, table.name, work)
-            results.append(result)
+            with untouched(watched(scratch), folder):
+                results.append(tried("tables", table.kind, table.name, work))
             path.write_bytes(sound)
-            shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(folder)
     return results
 
 
@@ -323,7 +335,8 @@ def try_lists(scratch: Path) -> list[Result]:
         path = scratch / f"{name}.txt"
         path.write_bytes(text)
         work = lambda path=path: f"taken: {len(read_outdoor(path))}"  # noqa: E731
-        results.append(tried("tables", "list of scenes", name, work))
+        with untouched(watched(scratch)):
+            results.append(tried("tables", "list of scenes", name, work))
     return results
 
 
@@ -332,11 +345,13 @@ def try_params(scratch: Path) -> list[Result]:
     results, path = [], scratch / "params.yaml"
     for given in hostile_params((ROOT / "params.yaml").read_text()):
         path.write_bytes(given.content)
-        results.append(tried("params", given.kind, given.name, lambda: _loaded(path)))
+        with untouched(watched(scratch)):
+            results.append(tried("params", given.kind, given.name, lambda: _loaded(path)))
     path.unlink()
     for name, make in (("a folder", path.mkdir), ("a pipe", lambda: os.mkfifo(path)), ("nothing", lambda: None)):
         make()
-        results.append(tried("params", "no file", name, lambda: _loaded(path)))
+        with untouched(watched(scratch)):
+            results.append(tried("params", "no file", name, lambda: _loaded(path)))
         if path.is_dir():
             path.rmdir()
         else:
@@ -349,21 +364,23 @@ def _loaded(path: Path) -> str:
     return "taken"
 
 
-def run_all(scratch: Path, seed: int) -> list[Result]:
-    """Every case. Raises Fault for what must not be."""
-    results = []
-    parts: dict[str, Callable[[Path], list[Result]]] = {
-        "folder": lambda folder: try_folder(folder, seed),
-        "roots": try_folder_params,
-        "tars": lambda folder: try_tars(folder, seed + 2),
-        "csvs": lambda folder: try_csvs(folder, seed + 3),
-        "lists": try_lists,
-        "params": try_params,
-    }
-    for name, work in parts.items():
-        (scratch / name).mkdir()
-        results += work(scratch / name)
-    return results
+PARTS: dict[str, Callable[[Path, int], list[Result]]] = {
+    "folder": try_folder,
+    "roots": lambda folder, _: try_folder_params(folder),
+    "tars": lambda folder, seed: try_tars(folder, seed + 2),
+    "csvs": lambda folder, seed: try_csvs(folder, seed + 3),
+    "lists": lambda folder, _: try_lists(folder),
+    "params": lambda folder, _: try_params(folder),
+}
+
+
+def run_part(part: str, folder: Path, seed: int) -> list[Result]:
+    """Its cases. Raises Fault for what must not be."""
+    scratch = folder / part / BELOW
+    scratch.mkdir(parents=True)
+    (watched(scratch) / "outside").mkdir()
+    with chdir(scratch):
+        return PARTS[part](scratch, seed)
 
 
 def table(results: Sequence[Result]) -> str:
@@ -395,7 +412,7 @@ def main() -> int:
     args = parser.parse_args()
     scratch = Path(tempfile.mkdtemp(prefix="cairn-hostile-"))
     try:
-        results = run_all(scratch, args.seed)
+        results = [result for part in PARTS for result in run_part(part, scratch, args.seed)]
     finally:
         subprocess.run(["rm", "-rf", scratch], check=True)  # some folders are too deep for Python
     made = table(results)

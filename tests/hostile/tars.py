@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tarfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -74,8 +75,8 @@ def tar(kind: str, name: str, writer: Writer, content: bytes | None = None) -> T
     return Tar(kind, name, writer.end() if content is None else content, writer.ids)
 
 
-def hostile_tars(seed: int) -> Iterator[Tar]:
-    """All of them."""
+def hostile_tars(seed: int, outside: Path) -> Iterator[Tar]:
+    """All of them; `outside` is where absolute paths lead to."""
     rng = np.random.default_rng(seed)
 
     def start() -> Writer:
@@ -83,7 +84,7 @@ def hostile_tars(seed: int) -> Iterator[Tar]:
 
     yield from _broken(start, rng)
     yield from _lying(start)
-    yield from _odd(start)
+    yield from _odd(start, outside)
 
 
 def _broken(start: Callable[[], Writer], rng: Random) -> Iterator[Tar]:
@@ -145,18 +146,20 @@ def _for_all(writer: Writer) -> Writer:
     return writer
 
 
-def _odd(start: Callable[[], Writer]) -> Iterator[Tar]:
+def _odd(start: Callable[[], Writer], outside: Path) -> Iterator[Tar]:
     yield tar(
         "links and devices", "to a file outside", start().add("l.jpg", type=tarfile.SYMTYPE, linkname="/etc/passwd")
     )
     yield tar(
         "links and devices", "hard, outside", start().add("l.jpg", type=tarfile.LNKTYPE, linkname="../../etc/passwd")
     )
+    linked = start().add("linked", type=tarfile.SYMTYPE, linkname=str(outside)).add("linked/evil.jpg", b"x")
+    yield tar("links and devices", "a file behind a link", linked)
     yield tar("links and devices", "a device", start().add("d.jpg", type=tarfile.CHRTYPE, devmajor=1, devminor=5))
     yield tar("links and devices", "a pipe", start().add("p.jpg", type=tarfile.FIFOTYPE))
     yield tar("links and devices", "a folder with a size", start().add("d", b"", size=0, type=tarfile.DIRTYPE))
     yield tar("links and devices", "a kind that is none", start().add("z.jpg", b"x", type=b"Z"))
-    yield tar("paths", "absolute", start().add("/etc/cron.d/evil", b"x"))
+    yield tar("paths", "absolute", start().add(f"{outside}/evil.jpg", b"x"))
     yield tar("paths", "climbing", start().add("../../../evil.jpg", b"x"))
     yield tar("paths", "climbing, of a listed id", _climbing(start()))
     yield tar("paths", "not UTF-8", start().add("\udcff\udcfe.jpg", b"x"))

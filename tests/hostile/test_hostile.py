@@ -7,11 +7,14 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
 from hostile.case import Result
-from hostile.run import BEGIN, DOCS, END, Fault, add_up, table, untouched, written
+from hostile.run import BEGIN, DOCS, END, PARTS, Fault, add_up, run_part, table, untouched, written
+
+from cairn.shards import Member, index_shard
 
 ROOT = Path(__file__).parents[2]
 MOST_MEMORY = 3_000_000  # kB; with torch alone it is some 500,000
@@ -80,6 +83,43 @@ def test_a_file_written_beside_would_be_seen(tmp_path: Path) -> None:
         (tmp_path / "data" / "file").touch()
     with pytest.raises(Fault, match="beside"), untouched(tmp_path, tmp_path / "data"):
         (tmp_path / "beside").touch()
+
+
+READERS = {
+    "folder": "run_stages",
+    "roots": "FolderSource",
+    "tars": "index_shard",
+    "csvs": "Gldv2Source",
+    "lists": "read_outdoor",
+    "params": "load_params",
+}
+
+
+@pytest.mark.parametrize("where", ["outside", "a", "a/b/c"])
+@pytest.mark.parametrize("part", PARTS)
+def test_a_reader_that_writes_outside_would_be_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str, where: str
+) -> None:
+    def writing(*_: object, **__: object) -> None:
+        (tmp_path / part / where / "evil.jpg").touch()
+
+    monkeypatch.setattr("hostile.run.put_all", lambda *_: [])  # some folders are too deep for pytest
+    monkeypatch.setattr(f"hostile.run.{READERS[part]}", writing)
+    with pytest.raises(Fault, match=f"{where}/evil.jpg"):
+        run_part(part, tmp_path, 0)
+
+
+@pytest.mark.parametrize("paths", ["/", "../", "linked"])
+def test_a_reader_that_unpacks_would_be_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, paths: str) -> None:
+    def unpacking(path: Path, root: Path) -> list[Member]:
+        members = index_shard(path, root)
+        with tarfile.open(path) as tar:
+            tar.extractall(root, [item for item in tar if item.name.startswith(paths)], filter="fully_trusted")
+        return members
+
+    monkeypatch.setattr("hostile.run.index_shard", unpacking)
+    with pytest.raises(Fault, match="evil"):
+        run_part("tars", tmp_path, 0)
 
 
 def test_counts_that_do_not_add_up_would_be_seen() -> None:
