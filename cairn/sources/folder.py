@@ -174,9 +174,11 @@ def _is_link_to_leave(entry: os.DirEntry[str], root: Path) -> bool:
     """Whether an entry is a link that is not followed: out of the tree, broken, or to a folder (maybe a loop)."""
     if not entry.is_symlink():
         return False
-    if not Path(entry.path).is_file():  # unlike the entry's own, it does not raise on a link to itself
+    try:
+        is_file = entry.is_file()
+    except OSError:  # a link to itself, or to what may not be looked at
         return True
-    return not Path(entry.path).resolve().is_relative_to(root)
+    return not is_file or not Path(entry.path).resolve().is_relative_to(root)
 
 
 def _is_hidden_folder(name: str) -> bool:

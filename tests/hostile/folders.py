@@ -81,6 +81,7 @@ def put_all(root: Path, outside: Path, seed: int) -> Iterator[Put]:
         ("climbing", names / "climbing.jpg", "../../outside/secret.jpg"),
         ("to nothing", names / "broken.jpg", "nothing.jpg"),
         ("to itself", names / "itself.jpg", "itself.jpg"),
+        ("to a name of 300 letters", names / "long.jpg", "x" * 300),
         ("to the folder above", names / "loop", ".."),
         ("to a device", names / "zero.jpg", "/dev/zero"),
         ("to the process", names / "self.jpg", "/proc/self/environ"),

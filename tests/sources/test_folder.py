@@ -87,11 +87,12 @@ def test_links(tmp_path: Path) -> None:
     (root / "B" / "broken.jpg").symlink_to(root / "none.jpg")
     (root / "B" / "loop").symlink_to(root)
     (root / "B" / "itself.jpg").symlink_to("itself.jpg")
+    (root / "B" / "long.jpg").symlink_to("x" * 300)
     (root / "C").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "link").symlink_to(root)
     fetched = fetch(tmp_path / "link", tmp_path / "out")
     assert rows_of(fetched) == {"landmarks/A/a.jpg": 0, "landmarks/B/b.jpg": 1, "landmarks/B/inside.jpg": 1}
-    assert fetched.facts["links_not_followed"] == 5
+    assert fetched.facts["links_not_followed"] == 6
 
 
 def test_names_that_are_not_utf8(tmp_path: Path) -> None:
