@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 from ruamel.yaml.error import YAMLError
 
@@ -61,6 +61,13 @@ class FolderParams(Block):
 
     landmarks: Path | None
     distractors: Path | None
+
+    @field_validator("landmarks", "distractors", mode="before")
+    @classmethod
+    def _not_empty(cls, path: object) -> object:
+        if path == "":
+            raise ValueError("must be a folder, or null; an empty path would be the project's own")
+        return path
 
 
 class Gldv2Params(Block):

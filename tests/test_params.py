@@ -69,6 +69,8 @@ def test_the_duplicate_finder_follows_the_given_weights(tmp_path: Path) -> None:
         ("fetch.source", "web", "'synthetic', 'folder' or 'gldv2'"),
         ("split.ratios.test", 0.9, "must be 1, not 1.7"),
         ("fetch.gldv2.last_shard", -1, "fetch.gldv2.last_shard = -1"),
+        ("fetch.folder.landmarks", "", "fetch.folder.landmarks = '': Value error, must be a folder, or null"),
+        ("fetch.folder.distractors", "", "fetch.folder.distractors = '': Value error, must be a folder, or null"),
         ("seed", None, "seed = None"),
         ("seed", True, "params.yaml: seed: must be a number, not true or false"),
         ("train.scratch.progressive_sizes", [64, True], "train.scratch.progressive_sizes.1 = True"),

@@ -43,6 +43,7 @@ def hostile_params(whole: str) -> Iterator[Given]:
         ("a rate that is no number", "head_lr: 0.003", "head_lr: .nan"),
         ("a share over 1", "min_decodable_share: 0.9", "min_decodable_share: 2"),
         ("ratios over 1", "train: 0.6", "train: 0.9"),
+        ("no letter for a folder", "    landmarks: null", "    landmarks: ''"),
         ("a word for a list", "progressive_sizes: []", "progressive_sizes: none"),
         ("false for a number in a list", "progressive_sizes: []", "progressive_sizes: [false]"),
     ):
