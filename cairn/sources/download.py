@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from itertools import chain, islice
 from pathlib import Path
 from threading import Event, Lock
 from typing import NamedTuple, TypeVar
@@ -22,6 +23,13 @@ T = TypeVar("T")
 
 CHUNK = 64 * 1024  # bytes; a cut connection loses at most one
 LONGEST_WAIT_S = 60.0
+MAX_SHOWN = 40  # characters of what a server says
+MAX_MD5 = 1000  # bytes that are read of the text with a file's md5
+PLACES = {  # by status, the header that says where in the file a body begins and how long the file is
+    200: ("Content-Length", r"()([0-9]{1,18})"),
+    206: ("Content-Range", r"bytes ([0-9]{1,18})-[0-9]+/([0-9]{1,18}|\*)"),
+    416: ("Content-Range", r"()bytes \*/([0-9]{1,18})"),
+}
 PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})  # statuses that a later try may not meet
 ABSENT = frozenset({403, 404, 410})  # S3 answers 403 for a file that is not there when listing is not allowed
 AGAIN = "run `dvc repro fetch` again: it goes on where it stopped"
@@ -120,11 +128,12 @@ def _obtain(wanted: Wanted, work: _Work) -> None:
         wanted.target.parent.mkdir(parents=True, exist_ok=True)
         with requests.Session() as session:
             session.headers["Accept-Encoding"] = "identity"  # ranges and sizes are of the file itself
+            session.hooks["response"].append(_close_redirect)
             _fetch_whole(session, wanted, part, work)
     except _Absent as error:
         if not wanted.optional:
             raise SourceError(f"{error}; {work.hint}") from error
-    except requests.RequestException as error:
+    except (requests.RequestException, ValueError) as error:  # urllib3 has a ValueError for a host that cannot be
         raise SourceError(f"{wanted.url}: cannot be fetched ({error}); {work.hint}") from error
     except OSError as error:
         raise SourceError(f"{part}: cannot be written ({error.strerror}); make room or rights, then {AGAIN}") from error
@@ -148,14 +157,14 @@ def _fetch_whole(session: requests.Session, wanted: Wanted, part: Path, work: _W
 
 
 def _fetch_md5(session: requests.Session, url: str, work: _Work) -> str:
-    def attempt() -> str:
+    def attempt() -> bytes:
         with _answer(session, url, {}, work) as response:
-            return response.content.decode("ascii", "replace")
+            return bytes(islice(chain.from_iterable(response.iter_content(MAX_MD5)), MAX_MD5))
 
-    text = _patiently(attempt, lambda: 0, url, work)
+    text = _patiently(attempt, lambda: 0, url, work).decode("ascii", "replace")
     found = re.match(r"\s*\\?([0-9a-fA-F]{32})\b", text)  # md5sum puts a backslash before escaped names
     if found is None:
-        raise SourceError(f"{url}: no md5 at its start but {text[:40]!r}; {work.hint}")
+        raise SourceError(f"{url}: no md5 at its start but {text[:MAX_SHOWN]!r}; {work.hint}")
     return found[1].lower()
 
 
@@ -177,13 +186,12 @@ def _attempt(session: requests.Session, url: str, part: Path, work: _Work) -> No
     """One request for what is missing of `part`, appended as it comes."""
     start = _size(part)
     with _answer(session, url, _range(part, start), work) as response:
-        total = _total(response)
+        first, total = _place(response, url, work)
         if response.status_code == 416:
             if total == start:
                 return
             _restart(part, work)
             raise _Passing(f"the server has no bytes from {start}")
-        first = _first_byte(response)
         if first != start:
             _restart(part, work)
             if first:
@@ -224,26 +232,36 @@ def _answer(session: requests.Session, url: str, headers: dict[str, str], work: 
                 raise _Passing(f"status {status}", float(asked) if asked.isdecimal() else 0.0)
             if status in ABSENT:
                 raise _Absent(f"{url}: no such file on the server (status {status})")
-            if status not in (200, 206, 416):
+            if status not in PLACES:
                 raise SourceError(f"{url}: the server answers {status} {response.reason}; {work.hint}")
+            packed = response.headers.get("Content-Encoding", "identity")
+            if packed.lower() != "identity":
+                said = f"the server packs it ({packed[:MAX_SHOWN]!r}), which it was asked not to"
+                raise SourceError(f"{url}: {said}; have it sent as it is, or {work.hint}")
             yield response
     except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
         raise _Passing(str(error)) from error
 
 
-def _first_byte(response: requests.Response) -> int:
-    """Where in the file the answer's body begins: 0 if the server did not heed the range."""
-    found = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
-    return int(found[1]) if response.status_code == 206 and found else 0
+def _close_redirect(response: requests.Response, **_: object) -> None:
+    """requests would read all of a redirect's body, of any length."""
+    if response.is_redirect:
+        response.close()
 
 
-def _total(response: requests.Response) -> int | None:
-    """Bytes of the whole file as the answer's head says; none if it does not."""
-    if response.status_code == 200:
-        length = response.headers.get("Content-Length", "")
-        return int(length) if length.isdecimal() and "Content-Encoding" not in response.headers else None
-    found = re.search(r"/(\d+)$", response.headers.get("Content-Range", ""))
-    return int(found[1]) if found else None
+def _place(response: requests.Response, url: str, work: _Work) -> tuple[int, int | None]:
+    """Where in the file the answer's body begins, and the bytes of the whole file, none if that is not said.
+
+    Raises SourceError.
+    """
+    name, form = PLACES[response.status_code]
+    text = response.headers.get(name)
+    if text is None and response.status_code != 206:
+        return 0, None
+    found = re.fullmatch(form, text or "")
+    if found is None:
+        raise SourceError(f"{url}: the server says {name}: {(text or '')[:MAX_SHOWN]!r}, which is none; {work.hint}")
+    return int(found[1] or 0), int(found[2]) if found[2] != "*" else None
 
 
 def _restart(part: Path, work: _Work) -> None:

@@ -152,6 +152,8 @@ class Manners:
     corrupt: Counter[str] = field(default_factory=Counter)  # a byte is wrong so many times
     stalls: Counter[str] = field(default_factory=Counter)  # nothing comes after half the body so many times
     ignore_range: bool = False
+    headers: dict[str, dict[str, str]] = field(default_factory=dict)  # said instead of the right ones
+    redirects: dict[str, str] = field(default_factory=dict)  # to another path, by an answer whose body does not come
     requests: Counter[str] = field(default_factory=Counter)
     ranges: list[tuple[str, str | None]] = field(default_factory=list)  # path and its Range header, in order
     sent: Counter[str] = field(default_factory=Counter)  # bytes of bodies
@@ -209,6 +211,11 @@ def _answer(handler: BaseHTTPRequestHandler, root: Path, manners: Manners) -> No
         manners.ranges.append((path, wanted))
     if manners.use(manners.unavailable, path):
         return _head(handler, 503, {"Content-Length": "0"})
+    if path in manners.redirects:
+        _head(handler, 302, {"Location": f"/{manners.redirects[path]}", "Content-Length": "1000000"})
+        manners.closing.wait(20)
+        handler.close_connection = True
+        return None
     if not (root / path).is_file():
         return _head(handler, 404, {"Content-Length": "0"})
     body = (root / path).read_bytes()
@@ -224,7 +231,7 @@ def _answer(handler: BaseHTTPRequestHandler, root: Path, manners: Manners) -> No
         status = 206
         headers["Content-Range"] = f"bytes {start}-{len(body) - 1}/{len(body)}"
     part = body[start:]
-    _head(handler, status, headers | {"Content-Length": str(len(part))})
+    _head(handler, status, headers | {"Content-Length": str(len(part))} | manners.headers.get(path, {}))
     stalled = manners.use(manners.stalls, path)
     if stalled:
         part = part[: len(part) // 2]

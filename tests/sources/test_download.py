@@ -163,6 +163,50 @@ def test_no_md5_in_the_md5_file(site: Site) -> None:
         get(site)
 
 
+def test_an_md5_file_is_read_no_further_than_its_beginning(site: Site) -> None:
+    with (site[0] / "server" / "a.md5").open("a") as file:
+        file.write("x" * 10**6)
+    site[2].cut_after["a.md5"], site[2].cuts["a.md5"] = 10_000, 100
+    assert get(site) == CONTENT
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.md5"])
+def test_packed_content_is_refused(site: Site, name: str) -> None:
+    site[2].headers[name] = {"Content-Encoding": "gzip"}
+    with pytest.raises(
+        SourceError, match=rf"{name}: the server packs it \('gzip'\), which it was asked not to; .*the hint"
+    ):
+        get(site)
+    site[2].headers[name] = {"Content-Encoding": "Identity"}
+    assert get(site) == CONTENT
+
+
+def test_a_size_that_is_none(site: Site) -> None:
+    site[2].headers["a.tar"] = {"Content-Length": "9" * 5000}
+    with pytest.raises(SourceError, match=r"a\.tar: the server says Content-Length: '9{40}', which is none; the hint"):
+        get(site)
+
+
+@pytest.mark.parametrize("said", [f"bytes {'9' * 5000}-", f"bytes 1000-{'9' * 20}/{'9' * 5000}", "bytes -1-9/10", ""])
+def test_a_range_that_is_none(site: Site, said: str) -> None:
+    (site[0] / "got").mkdir()
+    (site[0] / "got" / "a.tar.part").write_bytes(CONTENT[:1000])
+    site[2].headers["a.tar"] = {"Content-Range": said}
+    with pytest.raises(SourceError, match=r"a\.tar: the server says Content-Range: '.{0,40}', which is none; the hint"):
+        get(site)
+
+
+def test_a_redirect_is_followed_and_its_body_not_read(site: Site) -> None:
+    site[2].redirects["b.tar"] = "a.tar"
+    assert get(site, effort=EFFORT._replace(timeout_s=0.3), name="b.tar") == CONTENT
+
+
+def test_a_host_that_cannot_be(tmp_path: Path) -> None:
+    url = f"http://{'x' * 64}.example/a"
+    with pytest.raises(SourceError, match=rf"{url}: cannot be fetched \(.*label.*\); the hint"):
+        download_all([Wanted(url, tmp_path / "a")], EFFORT, "testing", "the hint")
+
+
 def test_absent(site: Site) -> None:
     with pytest.raises(SourceError, match=r"b\.tar: no such file on the server \(status 404\); the hint"):
         get(site, name="b.tar")
