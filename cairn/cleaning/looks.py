@@ -123,11 +123,17 @@ def _stored(looks: list[Look], stash: IO[bytes]) -> pa.Table:
     return pa.table(columns, schema=SEEN)
 
 
+def _mapped(path: Path, shape: tuple[int, int]) -> NDArray[np.uint8]:
+    """Zeros in a new file that is mapped into memory. They are written first: in a map, a full disk would be SIGBUS."""
+    with path.open("wb") as file:
+        for _ in range(shape[0]):
+            file.write(bytes(shape[1]))
+    return np.memmap(path, np.uint8, "r+", shape=shape)
+
+
 def _gathered(files: list[Path], parts: list[NDArray[np.int64]], keep: Path) -> Looks:
     count = sum(map(len, parts))
-    small = np.lib.format.open_memmap(
-        keep / "thumbnails.npy", mode="w+", dtype=np.uint8, shape=(max(1, count), THUMBNAIL**2)
-    )
+    small = _mapped(keep / "thumbnails", (max(1, count), THUMBNAIL**2))
     looks = Looks(
         errors={},
         widths=np.zeros(count, np.int32),

@@ -108,11 +108,11 @@ def _save_vectors(
     `rows` gives the vectors at positions of `ids`, part by part: the file may be larger than the memory.
     """
     order = np.argsort(ids, kind="stable")
-    with written_aside(folder / VECTORS_FILE) as aside:
-        file = np.lib.format.open_memmap(aside, "w+", np.float32, (len(ids), dimensions))
+    header = {"descr": np.dtype(np.float32).str, "fortran_order": False, "shape": (len(ids), dimensions)}
+    with written_aside(folder / VECTORS_FILE) as aside, aside.open("wb") as out:  # mapped, a full disk would be SIGBUS
+        np.lib.format.write_array_header_1_0(out, header)
         for start in range(0, len(ids), ROWS):
-            file[start : start + ROWS] = rows(order[start : start + ROWS])
-        file.flush()
+            out.write(np.ascontiguousarray(rows(order[start : start + ROWS]), np.float32).data)
     with written_aside(folder / VECTOR_IDS_FILE) as aside, aside.open("wb") as out:
         np.save(out, ids[order])
 
