@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cairn.files import discard, read_json, write_json
-from cairn.lineage import lineage_now
+from cairn.lineage import lineage_now, lineages_locked
 from cairn.params import Params, load_params
 from cairn.processes import joined, launch, rank, started_by_torchrun
 from cairn.tracking import StageLog, stage_run
@@ -32,12 +32,14 @@ INDEX = BUILD / "index"
 EVALUATION = BUILD / "evaluation"
 EXPORT = BUILD / "export"
 PICTURES = BUILD / "pictures"
+PARTIAL = BUILD / ".partial"
 REPORTS = Path("reports")
 
 FULL = {errno.ENOSPC, errno.EDQUOT}
 FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 NO_ROOM = 2**20  # bytes that are left on a full disk, at most
-KEPT = f"what was done is kept in {BUILD}/.partial/"
+KEPT = f"what was done is kept in {PARTIAL}/"
+FINISHED = "finished"  # a file in a folder below PARTIAL: the lineage of a run that came to its end
 
 
 @dataclass(frozen=True)
@@ -110,8 +112,9 @@ def _run(name: str, work: Callable[[Job], Report | None], logged: bool) -> None:
     params = load_params(PARAMS)
     raw = read_yaml(PARAMS)
     lineage = lineage_now(Path.cwd(), name, raw)
-    keep = BUILD / ".partial" / f"{name}-{lineage}"
-    keep.mkdir(parents=True, exist_ok=True)
+    keep = PARTIAL / f"{name}-{lineage}"
+    if rank() == 0:
+        prepare(keep, name)
     with joined():
         if rank() > 0:
             work(Job(params, keep))
@@ -124,6 +127,32 @@ def _run(name: str, work: Callable[[Job], Report | None], logged: bool) -> None:
                 finish(name, report)
                 log(log_of(report))
     if rank() == 0:
+        leave(keep, lineage)
+
+
+def prepare(keep: Path, name: str) -> None:
+    """Make the folder `keep` if it is not there, and remove those below PARTIAL that nobody will go on from.
+
+    These are the others of the stage `name`, and of all stages those of finished runs that dvc.lock has: if such a run
+    is asked for again (`dvc repro --force`), it is to be made anew.
+    """
+    recorded = set(lineages_locked(Path.cwd()).values())
+    for folder in PARTIAL.glob("*"):
+        finished = folder / FINISHED
+        other = folder.name.rpartition("-")[0] == name and folder != keep
+        if other or (finished.exists() and finished.read_text() in recorded):
+            discard(folder)
+    keep.mkdir(parents=True, exist_ok=True)
+
+
+def leave(keep: Path, lineage: str) -> None:
+    """Mark the folder of a run under DVC as finished, or remove it if it is empty or nobody runs after us.
+
+    DVC still has to hash and store the outs. Killed in that, it removes them and runs the stage again.
+    """
+    if "DVC_STAGE" in os.environ and any(keep.iterdir()):
+        (keep / FINISHED).write_text(lineage)
+    else:
         discard(keep)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cairn.embedding import embed_shards
-from cairn.files import replace, written_aside
+from cairn.files import link, written_aside
 from cairn.networks.embedder import Embedder, load_embedder
 from cairn.processes import rank
 from cairn.sides import embedding_locations, read_sides
@@ -34,7 +34,7 @@ def embed(job: Job) -> Report | None:
         return None
     with written_aside(EMBEDDINGS) as folder:
         for file in files:
-            replace(file, folder / file.parent.name / file.name)
+            link(file, folder / file.parent.name / file.name)
     return Report({"images": len(places), "dimensions": network.config.dimensions, "files": len(files)})
 
 

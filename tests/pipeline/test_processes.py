@@ -19,6 +19,7 @@ import yaml
 from whole.project import ROOT, TINY, clone, environment, repro
 
 from cairn.composing import compose
+from cairn.lineage import lineages_locked
 
 DRAWS = [*TINY, "train.scratch.epochs=12", "clean.shard_mb=0.03", "threads=1"]
 
@@ -52,7 +53,9 @@ def test_there_is_one_report_and_nothing_left_over(made: Path) -> None:
     arrays = [np.load(path) for path in (made / "build" / "embeddings" / "network").iterdir()]
     assert len(arrays) > 2
     assert sum(len(array) for array in arrays) == report["images"]
-    assert not any((made / "build" / ".partial").iterdir())
+    (left,) = (made / "build" / ".partial").iterdir()  # until the next stage begins
+    assert (left / "finished").read_text() == lineages_locked(made)["embed"]
+    assert files_of(left / "network") == files_of(made / "build" / "embeddings" / "network")
 
 
 def test_one_process_makes_the_same_embeddings_to_the_byte(made: Path, tmp_path: Path) -> None:

@@ -9,8 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from sources.gldv2_layout import serve, write_layout
+from whole.project import clone, repro
 
-from cairn.stage import numbers
+from cairn.composing import compose
+from cairn.files import md5_of
+from cairn.lineage import lineages_locked
+from cairn.stage import PARTIAL, leave, numbers, prepare
 from cairn.yamls import read_yaml
 
 ROOT = Path(__file__).parents[2]
@@ -74,3 +79,58 @@ def test_a_stage_without_its_input_says_what_to_run(project: Path) -> None:
     assert done.returncode == 1
     assert "dvc" in done.stderr
     assert "build/clean" in done.stderr
+
+
+def test_folders_that_nobody_goes_on_from_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DVC_STAGE", "train")
+    (tmp_path / "dvc.lock").write_text("schema: '2.0'\nstages:\n  fetch: {cmd: x}\n")
+    (recorded,) = lineages_locked(tmp_path).values()
+    for name, lineage in {"fetch-1": recorded, "clean-1": "unrecorded", "train-1": None, "train-2": None}.items():
+        (PARTIAL / name).mkdir(parents=True)
+        (PARTIAL / name / "work").touch()
+        if lineage is not None:
+            leave(PARTIAL / name, lineage)
+    prepare(PARTIAL / "train-2", "train")
+    assert {path.as_posix() for path in PARTIAL.rglob("*")} == {
+        f"{PARTIAL}/{name}" for name in ("clean-1", "clean-1/work", "clean-1/finished", "train-2", "train-2/work")
+    }
+
+
+def test_the_folder_of_a_finished_run_stays_for_dvc_alone_and_only_if_there_is_work_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DVC_STAGE", "train")
+    (tmp_path / "empty").mkdir()
+    leave(tmp_path / "empty", "a")
+    assert not (tmp_path / "empty").exists()
+    monkeypatch.delenv("DVC_STAGE")
+    (tmp_path / "by-hand").mkdir()
+    (tmp_path / "by-hand" / "work").touch()
+    leave(tmp_path / "by-hand", "a")
+    assert not (tmp_path / "by-hand").exists()
+
+
+def test_downloads_outlive_a_kill_of_dvc_after_the_stage_and_no_wish_for_new_ones(tmp_path: Path) -> None:
+    layout = write_layout(tmp_path / "server")
+    folder = tmp_path / "project"
+    folder.mkdir()
+    clone(folder)
+    with serve(layout.root) as (url, manners):
+        given = {"base_url": url, "labels": "full", "last_shard": 2}
+        compose(folder, folder / "params.yaml", ["fetch.source=gldv2", *(f"fetch.gldv2.{k}={given[k]}" for k in given)])
+
+        def tars_fetched(*arguments: str) -> int:
+            manners.requests.clear()
+            repro(folder, "fetch", *arguments)
+            return sum(count for path, count in manners.requests.items() if path.endswith(".tar"))
+
+        assert tars_fetched() == 3
+        lock, made = (folder / "dvc.lock").read_bytes(), {p.name: md5_of(p) for p in (folder / "build/raw").iterdir()}
+        # As a kill leaves it while DVC hashes the outs.
+        (folder / "dvc.lock").unlink()
+        shutil.rmtree(folder / ".dvc" / "cache")
+        assert tars_fetched() == 0
+        assert (folder / "dvc.lock").read_bytes() == lock
+        assert {p.name: md5_of(p) for p in (folder / "build/raw").iterdir()} == made
+        assert tars_fetched("--force") == 3

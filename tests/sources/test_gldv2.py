@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -92,18 +93,27 @@ def test_tables_can_be_written_and_read(site: Site) -> None:
     assert read_landmarks(site.folder / "out").equals(fetched.landmarks)
 
 
-def test_shards_are_moved_as_they_are_and_nothing_big_is_kept(site: Site) -> None:
+def test_shards_are_delivered_as_they_are_in_no_more_room_and_a_run_killed_after_that_fetches_nothing(
+    site: Site,
+) -> None:
     site.fetch()
     for number in range(3):
         name = f"images_{number:03d}.tar"
         assert (site.folder / "out" / name).read_bytes() == (site.layout.root / "train" / name).read_bytes()
-    assert [path for path in (site.folder / "keep").rglob("*") if path.is_file()] == []
+        (kept,) = (site.folder / "keep").rglob(name)
+        assert kept.samefile(site.folder / "out" / name)
+    shutil.rmtree(site.folder / "out")
+    site.manners.requests.clear()
+    assert contents_of(site.fetch(), site.folder / "out") == listed(site, "train", range(3))
+    assert site.manners.requests.total() == 0
 
 
 def test_both_releases_of_train_csv_give_the_same(site: Site) -> None:
     first = site.fetch()
     later = write_layout(site.layout.root, with_url=False)
     assert later.labels == site.layout.labels
+    for name in ("out", "keep"):
+        shutil.rmtree(site.folder / name)
     assert site.fetch().images.equals(first.images)
 
 

@@ -39,6 +39,7 @@ from whole.running import NOBODY, PATIENCE_S, POLL_S, Run, given_to, no_other_us
 from cairn.composing import compose
 from cairn.files import discard, md5_of, read_json
 from cairn.progress import progress
+from cairn.stage import FINISHED
 
 DRAWS = [
     *TINY_DATA,
@@ -167,8 +168,9 @@ def faults(wanted: dict[str, str], found: dict[str, str], folder: Path) -> list[
     wrong += [f"broken in the cache: {path.name}" for path in objects if not _whole_object(path)]
     built = [folder / "build", folder / "triton_repo", folder / "reports"]
     asides = [path for place in built for path in place.rglob(".*.aside")]
-    partial = (folder / "build" / ".partial").glob("*")
-    return wrong + [f"left over: {path.relative_to(folder)}" for path in [*asides, *partial]]
+    partial = (folder / "build" / ".partial").glob("*")  # that of a finished run goes when the next stage begins
+    left = [*asides, *(path for path in partial if not (path / FINISHED).exists())]
+    return wrong + [f"left over: {path.relative_to(folder)}" for path in left]
 
 
 def _whole_object(path: Path) -> bool:

@@ -41,7 +41,9 @@ def test_moments_are_spread_over_the_stages_and_repeat() -> None:
 
 
 def test_other_bytes_and_what_is_left_over_are_seen(tmp_path: Path) -> None:
-    (tmp_path / "build" / ".partial" / "train-1").mkdir(parents=True)
+    for name in ("train-1", "embed-1"):
+        (tmp_path / "build" / ".partial" / name).mkdir(parents=True)
+    (tmp_path / "build" / ".partial" / "embed-1" / "finished").write_text("1")
     (tmp_path / "build" / ".raw.aside").mkdir()
     broken = tmp_path / ".dvc" / "cache" / "files" / "md5" / "ab" / "c"
     broken.parent.mkdir(parents=True)
