@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from cairn.files import md5_of
 from cairn.yamls import read_yaml
 
 LOCK = Path("dvc.lock")
+FILES = ("weights", "categories")  # params that may name a file
 
 
 class LineageError(ValueError):
@@ -23,14 +25,18 @@ def lineage_now(root: Path, stage: str, params: dict[str, Any]) -> str:
 
     Raises LineageError if dvc.yaml has no such stage or a dependency is missing.
     """
-    stages = read_yaml(root / "dvc.yaml")["stages"]
-    if stage not in stages:
-        raise LineageError(f"dvc.yaml has no stage {stage!r}; it has {', '.join(stages)}")
     locked = _read_lock(root)
     outs = {out["path"]: out["md5"] for entry in locked.values() for out in entry.get("outs", [])}
-    deps = {path: outs.get(path) or dvc_hash(root / path) for path in stages[stage].get("deps", [])}
-    chosen = {name: _look_up(params, name) for name in stages[stage].get("params", [])}
-    return _digest(stage, chosen, deps)
+    deps = {path: outs.get(path) or dvc_hash(root / path) for path in _stage(root, stage).get("deps", [])}
+    return _digest(stage, _chosen(root, stage, params), deps)
+
+
+def resumable(root: Path, stage: str, params: dict[str, Any], lineage: str) -> str:
+    """What a killed run may be gone on with under: its lineage, and the content of the files of weights and categories
+    that its params name, which DVC does not look into.
+    """
+    named = {name: md5_of(root / name) for name in _files(_chosen(root, stage, params)) if (root / name).is_file()}
+    return hashlib.sha256(json.dumps([lineage, named], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def lineages_locked(root: Path) -> dict[str, str]:
@@ -70,6 +76,29 @@ def dvc_hash(path: Path) -> str:
 def _read_lock(root: Path) -> dict[str, Any]:
     path = root / LOCK
     return (read_yaml(path) or {}).get("stages", {}) if path.exists() else {}
+
+
+def _stage(root: Path, name: str) -> dict[str, Any]:
+    stages = read_yaml(root / "dvc.yaml")["stages"]
+    if name not in stages:
+        raise LineageError(f"dvc.yaml has no stage {name!r}; it has {', '.join(stages)}")
+    return dict(stages[name])
+
+
+def _chosen(root: Path, stage: str, params: dict[str, Any]) -> dict[str, Any]:
+    return {name: _look_up(params, name) for name in _stage(root, stage).get("params", [])}
+
+
+def _files(value: Any, name: str = "") -> Iterator[str]:
+    """What the params FILES hold, however deep they lie."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _files(inner, key.rpartition(".")[2])
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _files(inner)
+    elif name in FILES and isinstance(value, str):
+        yield value
 
 
 def _look_up(params: dict[str, Any], name: str) -> Any:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cairn.files import discard, read_json, write_json
-from cairn.lineage import lineage_now, lineages_locked
+from cairn.lineage import lineage_now, lineages_locked, resumable
 from cairn.params import Params, load_params
 from cairn.processes import joined, launch, rank, started_by_torchrun
 from cairn.tracking import StageLog, stage_run
@@ -44,7 +44,7 @@ FINISHED = "finished"  # a file in a folder below PARTIAL: the lineage of a run 
 
 @dataclass(frozen=True)
 class Job:
-    """What a stage is given: its params, and a folder that outlives a killed run of the same params and inputs."""
+    """What a stage is given: its params, and a folder that outlives a killed run of the same `resumable` key."""
 
     params: Params
     keep: Path
@@ -112,7 +112,7 @@ def _run(name: str, work: Callable[[Job], Report | None], logged: bool) -> None:
     params = load_params(PARAMS)
     raw = read_yaml(PARAMS)
     lineage = lineage_now(Path.cwd(), name, raw)
-    keep = PARTIAL / f"{name}-{lineage}"
+    keep = PARTIAL / f"{name}-{resumable(Path.cwd(), name, raw, lineage)}"
     if rank() == 0:
         prepare(keep, name)
     with joined():

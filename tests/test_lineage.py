@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cairn.lineage import LineageError, lineage_now, lineages_locked
+from cairn.lineage import LineageError, lineage_now, lineages_locked, resumable
 
 DVC_YAML = """
 stages:
@@ -70,3 +70,28 @@ def test_what_is_not_there_is_named(project: Path) -> None:
         lineage_now(project, "three", PARAMS)
     with pytest.raises(LineageError, match=r"two\.inner"):
         lineage_now(project, "two", {"two": {}})
+
+
+def test_a_killed_run_is_gone_on_with_only_on_the_same_files_of_weights(tmp_path: Path) -> None:
+    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"train": {"params": ["train.weights", "joined"]}}}))
+    for name in ("first.pth", "second.pth", "other.pth"):
+        (tmp_path / name).write_text("old")
+    joined = [{"backbone": "b", "weights": "hub"}, {"backbone": "other.pth", "weights": "second.pth"}]
+    params = {"train": {"weights": "first.pth"}, "joined": joined}
+    lineage = lineage_now(tmp_path, "train", params)
+
+    def key() -> str:
+        return resumable(tmp_path, "train", params, lineage)
+
+    keys = [key()]
+    for name in ("first.pth", "second.pth"):
+        (tmp_path / name).write_text("new")
+        keys.append(key())
+    assert len(set(keys)) == 3
+    (tmp_path / "other.pth").write_text("new")  # not named as weights
+    assert key() == keys[-1]
+    (tmp_path / "first.pth").write_text("old")
+    (tmp_path / "second.pth").write_text("old")
+    assert key() == keys[0]
+    assert resumable(tmp_path, "train", params, "another") != keys[0]
+    assert lineage_now(tmp_path, "train", params) == lineage  # what DVC will record
