@@ -13,13 +13,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 from ruamel.yaml.error import YAMLError
+from voluptuous import Invalid
 
 from cairn.files import discard, written_aside
 from cairn.yamls import read_yaml
 
 NOTES = Path(".dvc/tmp/rwlock")
 LOCK = Path("dvc.lock")
+CUT = ("m", "md")  # of `hash: md5`
 AGAIN = "`dvc repro` takes what was done from DVC's run cache"
 
 
@@ -59,13 +62,19 @@ def _is_json(path: Path) -> bool:
 
 
 def _is_lock(path: Path) -> bool:
+    """Whether DVC can read it, or it is not there. DVC's schema takes a md5 cut to a number, and any `hash`."""
     if not path.exists():
         return True
     try:
         content = read_yaml(path)
-    except (YAMLError, UnicodeDecodeError):
+        if COMPILED_LOCKFILE_SCHEMA(content) != content:
+            return False
+    except (YAMLError, UnicodeDecodeError, Invalid):
         return False
-    return isinstance(content, dict) and "schema" in content
+    files = [
+        file for stage in content.get("stages", {}).values() for file in stage.get("deps", []) + stage.get("outs", [])
+    ]
+    return not any(file.get("hash") in CUT for file in files)
 
 
 def _taken_back(root: Path) -> str:
