@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,21 +19,32 @@ import pyarrow.parquet as pq
 def written_aside(target: Path) -> Iterator[Path]:
     """Give a path beside `target` to write a file or folder at; rename it to `target` when the block ends well.
 
-    A block that raises, or a process that is killed, leaves `target` as it was.
+    A block that raises, or a process that is killed, leaves `target` as it was. Two renames put a folder in the place
+    of another: killed between them, `.<name>.old.aside` is the old one. A file is whole after a power cut, too.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     aside = target.with_name(f".{target.name}.aside")
     discard(aside)
     yield aside
-    replace(aside, target)
+    if aside.is_file():
+        store(aside)
+    _replace(aside, target)
 
 
-def replace(made: Path, target: Path) -> None:
+def _replace(made: Path, target: Path) -> None:
     """Rename `made` (a file or a folder) to `target`, in place of whatever is there."""
+    old = target.with_name(f".{target.name}.old.aside")
     if target.is_dir() and not target.is_symlink():
-        shutil.rmtree(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
+        discard(old)
+        target.rename(old)
     made.replace(target)
+    discard(old)
+
+
+def store(path: Path) -> None:
+    """Come back when a file's content is on the disk: a rename may be there before it."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def link(made: Path, target: Path) -> None:

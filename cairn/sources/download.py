@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeVar
 import requests
 from tqdm import tqdm
 
-from cairn.files import discard, md5_of
+from cairn.files import discard, md5_of, store
 from cairn.progress import progress
 from cairn.sources.base import SourceError
 
@@ -147,6 +147,7 @@ def _fetch_whole(session: requests.Session, wanted: Wanted, part: Path, work: _W
         found = None if right is None else md5_of(part)
         if found == right:
             discard(_tag_file(part))
+            store(part)
             part.replace(wanted.target)
             return
         _restart(part, work)

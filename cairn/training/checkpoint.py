@@ -16,6 +16,10 @@ from cairn.processes import rank, wait_for_all
 CHECKPOINT_FILE, BEST_FILE = "checkpoint.pt", "best.pt"
 
 
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be read."""
+
+
 class State:
     """The parts of a training as they are saved in a folder and found again, and how far it has come.
 
@@ -88,10 +92,15 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any] | None:
-    """The state last saved, or none. Data only: a file with code in it raises pickle.UnpicklingError.
+    """The state last saved, or none. Tensors are mapped into memory: each is read when it is copied to its place.
 
-    Tensors are mapped into memory, so that each is read when it is copied to its place.
+    Raises CheckpointError if the file is not whole, or is no data only: code in it is not run.
     """
     if not path.exists():
         return None
-    return torch.load(path, map_location="cpu", weights_only=True, mmap=True)  # type: ignore[no-any-return]
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)  # type: ignore[no-any-return]
+    except Exception as error:  # of a broken file it may be of any kind
+        why = f"{type(error).__name__}: {error}".partition("\n")[0]
+        advice = f"remove {path.parent}, and `dvc repro train` begins anew"
+        raise CheckpointError(f"{path}: no whole checkpoint ({why}); {advice}") from error
