@@ -39,11 +39,12 @@ from PIL import Image
 from cairn.allocation import keep_memory
 from cairn.answering.preprocess import fitted, normalise
 from cairn.embedding import embed
+from cairn.locations import Location
 from cairn.networks.device import best_device, move
 from cairn.networks.embedder import Embedder, embed_batch, make_embedder
 from cairn.networks.params import Precision
 from cairn.shards import Member, write_shards
-from cairn.training.photos import Location, plain_batches
+from cairn.training.photos import plain_batches
 
 BATCH = 32  # of the ways that do not say
 BATCHES = (8, 32)

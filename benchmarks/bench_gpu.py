@@ -39,9 +39,9 @@ from photos_made import contents
 
 from cairn.allocation import keep_memory
 from cairn.files import write_json
+from cairn.locations import Location
 from cairn.progress import progress
 from cairn.shards import write_shards
-from cairn.training.photos import Location
 
 BACKBONES = ("resnet50", "vit_small_patch16_224", "efficientnet_b1")
 TRAIN, EMBED, FAISS, PARITY = SECTIONS = ("train", "embed", "faiss", "parity")

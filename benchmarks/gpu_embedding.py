@@ -19,11 +19,12 @@ from torch.utils.data import DataLoader
 
 from cairn.answering.preprocess import prepare
 from cairn.embedding import embed, embed_shards
+from cairn.locations import Location
 from cairn.networks.device import move
 from cairn.networks.embedder import Embedder
 from cairn.networks.params import Precision
 from cairn.params import load_params
-from cairn.training.photos import Location, PlainPhotos, plain_batches
+from cairn.training.photos import PlainPhotos, plain_batches
 
 SHARD = 1600  # photos: some 64 MB of cleaned ones
 PARITY_PHOTOS = 64

@@ -21,15 +21,16 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from cairn.answering.preprocess import Preprocessing
+from cairn.locations import Location
 from cairn.losses import LOSSES
 from cairn.losses.weighting import class_weights
 from cairn.networks.backbones import default_size
 from cairn.params import Params, load_params
+from cairn.training.augment import AugmentedPhotos
 from cairn.training.checkpoint import State
 from cairn.training.layout import lay_out
 from cairn.training.loop import Epoch, Network, fitting_of, run_epoch
 from cairn.training.optimiser import make_optimiser
-from cairn.training.photos import AugmentedPhotos, Location
 from cairn.training.samplers import Shuffled
 from cairn.training.untrained import new_embedder
 

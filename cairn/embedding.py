@@ -4,30 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from sys import intern
 
 import numpy as np
-import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from cairn.allocation import keep_memory
 from cairn.files import written_aside
+from cairn.locations import Location
 from cairn.networks.device import best_device, move
 from cairn.networks.embedder import Embedder, embed_batch
 from cairn.networks.params import Precision
 from cairn.params import EmbedParams
 from cairn.processes import rank, wait_for_all, world
 from cairn.progress import progress
-from cairn.training.photos import Location, plain_batches
-
-
-def locations(root: Path, images: pa.Table) -> list[Location]:
-    """Where each photo of a manifest lies; `root` is the manifest's folder."""
-    columns = (images[name].to_pylist() for name in ("shard", "offset", "size"))
-    # Of each shard's name one string, not one a photo: there may be millions.
-    return [Location(root, intern(shard), offset, size) for shard, offset, size in zip(*columns, strict=True)]
+from cairn.training.photos import plain_batches
 
 
 def embed_shards(

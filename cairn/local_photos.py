@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from cairn.locations import Readers
 from cairn.networks import keypoints
 from cairn.params import Params
 from cairn.photos import decode
@@ -22,7 +23,6 @@ from cairn.retrieval.rerankers.base import Context
 from cairn.retrieval.rerankers.local_features import LocalFeaturesParams
 from cairn.sides import DATABASE, QUERIES, Sides, embedding_locations, image_numbers
 from cairn.stage import MODEL
-from cairn.training.photos import Readers
 
 KEPT_BYTES = 2**30  # of features, a step: 2,000 photos of 1000 features of SIFT or ALIKED
 

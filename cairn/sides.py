@@ -11,12 +11,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from cairn.embedding import locations
+from cairn.locations import Location, Photos, locations
 from cairn.manifest import as_numbers, by_image_id, read_images, whole
 from cairn.retrieval.neighbours import NONE
 from cairn.stage import CLEAN, RAW, SPLIT, StageError
-from cairn.training.loop import Photos
-from cairn.training.photos import Location
 
 DATABASE = ("train", "index")  # the sides whose landmark photos queries are compared with
 QUERIES = ("validation", "test")

@@ -22,6 +22,7 @@ from cairn.export.repository import EMBED, place
 from cairn.export.tensorrt import key_here, make_plan, readiness, remove_plan, tensorrt_maker
 from cairn.export.triton_configs import NetworkSizes, write_configs
 from cairn.files import written_aside
+from cairn.locations import Location, Readers
 from cairn.networks.embedder import Embedder, load_embedder
 from cairn.params import ExportParams
 from cairn.retrieval.answer import ANSWER_FILE, AnswerRule
@@ -31,7 +32,6 @@ from cairn.retrieval.rerankers.chain import build_chain
 from cairn.serving.plans import RECIPE_FILE, PlanRecipe, PlanSettings
 from cairn.sides import embedding_locations, read_sides
 from cairn.stage import BUILD, CLEAN, EVALUATION, EXPORT, INDEX, MODEL, Job, Report, StageError, run, use_threads
-from cairn.training.photos import Location, Readers
 
 FILES = {"fp32": "embedder.fp32.onnx", "fp16": "embedder.fp16.onnx"}
 PLANS = BUILD / "plans"

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from cairn.files import written_aside
+from cairn.locations import Photos
 from cairn.manifest import read_landmarks
 from cairn.networks.embedder import Embedder, save_embedder
 from cairn.pictures.attention_maps import attention_maps
@@ -24,7 +25,7 @@ from cairn.stage import CLEAN, MODEL, PICTURES, REPORTS, Job, Report, StageError
 from cairn.tables import write_csv
 from cairn.training.attention_sheet import attention_rows
 from cairn.training.classifier import classifier_of
-from cairn.training.loop import Photos, train
+from cairn.training.loop import train
 from cairn.training.untrained import new_embedder
 
 HISTORY = REPORTS / "train" / "history.csv"

@@ -11,13 +11,14 @@ import pytest
 import torch
 
 import cairn.embedding
-from cairn.embedding import embed, embed_shards, locations
+from cairn.embedding import embed, embed_shards
+from cairn.locations import Location, locations
 from cairn.manifest import read_images, write_images
 from cairn.networks.embedder import Embedder, embed_batch, make_embedder
 from cairn.params import EmbedParams, SyntheticParams
 from cairn.retrieval.vectors import Vectors
 from cairn.sources.synthetic import SyntheticSource
-from cairn.training.photos import Location, plain_batches
+from cairn.training.photos import plain_batches
 
 PARAMS = SyntheticParams(
     landmarks=3,

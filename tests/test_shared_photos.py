@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from cairn.embedding import embed
+from cairn.locations import Location
 from cairn.networks.embedder import make_embedder
-from cairn.training.photos import Location
 
 pytestmark = [
     pytest.mark.shared_photos,

@@ -14,13 +14,14 @@ from torch import nn
 from cairn.allocation import keep_memory
 from cairn.answering.preprocess import Preprocessing
 from cairn.cleaning.scenes import SceneError, outdoor_votes, read_outdoor
-from cairn.embedding import embed, locations
+from cairn.embedding import embed
+from cairn.locations import Location, locations
 from cairn.networks.backbones import colours, default_size, make_backbone
 from cairn.networks.device import best_device, move
 from cairn.networks.embedder import make_embedder
 from cairn.params import CleanParams
 from cairn.progress import progress
-from cairn.training.photos import Location, plain_batches
+from cairn.training.photos import plain_batches
 
 BATCH = 32
 

@@ -8,11 +8,10 @@ import numpy as np
 import torch
 
 from cairn.answering.preprocess import fitted, normalise
+from cairn.locations import Photos, Readers
 from cairn.networks.embedder import Embedder
 from cairn.photos import decode
 from cairn.pictures.attention_maps import MOST_PHOTOS, AttentionRow
-from cairn.training.loop import Photos
-from cairn.training.photos import Readers
 
 
 @torch.inference_mode()

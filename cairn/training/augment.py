@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 
+import numpy as np
+import torch
 from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
+from cairn.answering.preprocess import Preprocessing, normalise
+from cairn.locations import Location, Readers
 from cairn.params import AugmentParams
+from cairn.photos import decode
 
 BICUBIC, BILINEAR = v2.InterpolationMode.BICUBIC, v2.InterpolationMode.BILINEAR
 
@@ -92,3 +100,38 @@ AUGMENTS: dict[str, Callable[[int, AugmentParams], Augment]] = {
     "shift": shift,
     "randaugment": randaugment,
 }
+
+
+class AugmentedPhotos(Dataset[tuple[Tensor, int]]):
+    """Photos as they are trained on, each changed by a seed made of (seed, epoch, position): any number of workers
+    gives the same pixels. Set `epoch` and `size` before each epoch.
+    """
+
+    def __init__(
+        self,
+        locations: Sequence[Location],
+        classes: Sequence[int],
+        how: Preprocessing,
+        augment: AugmentParams,
+        seed: int,
+    ) -> None:
+        self.locations, self.classes, self.how, self.augment, self.seed = locations, classes, how, augment, seed
+        self.epoch, self.size = 0, how.size
+        self._readers = Readers()
+        self._erase = v2.RandomErasing(augment.erase, inplace=True)
+
+    def __len__(self) -> int:
+        return len(self.locations)
+
+    def __getitem__(self, at: int) -> tuple[Tensor, int]:
+        image = decode(self._readers.read(self.locations[at]), self.how.short_side, self.how.max_megapixels)
+        seed = int(np.random.SeedSequence((self.seed, self.epoch, at)).generate_state(1)[0])
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed prepares for GPUs too, a tenth of all this
+            changed = _change(self.size, self.augment)(image)
+            return self._erase(torch.from_numpy(normalise(changed, self.how))), self.classes[at]
+
+
+@functools.cache
+def _change(size: int, augment: AugmentParams) -> Augment:
+    return AUGMENTS[augment.name](size, augment)

@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cairn.locations import Photos
 from cairn.networks.embedder import Embedder
 from cairn.retrieval.rerankers.classifier import CosineClassifier, LinearClassifier, SavedClassifier
-from cairn.training.loop import Photos, Trained
+from cairn.training.loop import Trained
 from cairn.training.photos import plain_batches
 
 LENGTH_PHOTOS = 512  # enough for a mean

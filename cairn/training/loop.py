@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from cairn.allocation import keep_memory
+from cairn.locations import Photos
 from cairn.losses import LOSSES
 from cairn.losses.attention import mixed, mixed_scores, summed
 from cairn.losses.base import CLASS_BLOCK, LossHead, class_means
@@ -26,11 +27,12 @@ from cairn.networks.necks import STARTED
 from cairn.params import Schedule, TrainParams
 from cairn.processes import rank, world
 from cairn.progress import progress
+from cairn.training.augment import AugmentedPhotos
 from cairn.training.averaging import averaged
 from cairn.training.checkpoint import State
 from cairn.training.layout import as_laid_out, lay_back, lay_out
 from cairn.training.optimiser import clip_gradients, make_optimiser, set_rates
-from cairn.training.photos import AugmentedPhotos, Location, plain_batches
+from cairn.training.photos import plain_batches
 from cairn.training.rows import RowAverage, RowOptimiser
 from cairn.training.samplers import SAMPLERS, check_classes
 from cairn.training.sizes import check_sizes, size_of
@@ -39,14 +41,6 @@ from cairn.training.together import PartOfBatches, Spread, gathered, summed_up
 
 START_PHOTOS = 20_000
 VALIDATED_TOGETHER = 1024  # photos that many classes are compared with at once
-
-
-@dataclass(frozen=True)
-class Photos:
-    """Photos of one side with their class numbers, -1 for a distractor."""
-
-    locations: Sequence[Location]
-    classes: NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cairn.training.loop import Photos
-from cairn.training.photos import Location
+from cairn.locations import Location, Photos
 
 HUES = [(200, 30, 30), (30, 200, 30), (30, 30, 200)]
 

@@ -12,13 +12,14 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
+from cairn.locations import Photos
 from cairn.losses import LOSSES
 from cairn.losses.params import ArcFaceParams, SoftmaxParams
 from cairn.networks.embedder import Embedder, load_embedder, make_embedder, save_embedder
 from cairn.networks.params import AttentionParams, NeckName
 from cairn.params import TrainParams, load_params
 from cairn.training.attention_sheet import attention_rows
-from cairn.training.loop import Network, Photos, Trained, set_training, start, train
+from cairn.training.loop import Network, Trained, set_training, start, train
 from cairn.training.optimiser import make_optimiser
 
 PARAMS = load_params(Path(__file__).parents[2] / "params.yaml").train

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from cairn.locations import Photos
 from cairn.losses import LOSSES
 from cairn.losses.params import ArcFaceParams, SoftmaxParams, SubCenterParams, TripletParams
 from cairn.networks.embedder import Embedder, make_embedder
@@ -15,7 +16,7 @@ from cairn.params import load_params
 from cairn.retrieval.rerankers import classifier
 from cairn.retrieval.rerankers.classifier import LinearClassifier
 from cairn.training.classifier import classifier_of, mean_length
-from cairn.training.loop import Photos, Trained, train
+from cairn.training.loop import Trained, train
 from cairn.training.photos import plain_batches
 
 SIZES, IDS = np.array([3, 9, 5]), np.array([4, 7, 11])

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 
+from cairn.locations import Photos
 from cairn.networks.embedder import Embedder, make_embedder
 from cairn.params import TrainParams, load_params
 from cairn.training import loop
-from cairn.training.loop import Photos, Trained, looked_at, pooled_features, train, unfitted
-from cairn.training.photos import AugmentedPhotos
+from cairn.training.augment import AugmentedPhotos
+from cairn.training.loop import Trained, looked_at, pooled_features, train, unfitted
 from cairn.training.start import start_neck
 
 ROOT = Path(__file__).parents[2]

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import torch
 
+from cairn.locations import Photos
 from cairn.losses.weighting import class_weights
 from cairn.networks.embedder import Embedder, make_embedder
 from cairn.params import TrainParams, load_params
-from cairn.training.loop import Photos, Trained, train
-from cairn.training.photos import AugmentedPhotos
+from cairn.training.augment import AugmentedPhotos
+from cairn.training.loop import Trained, train
 
 TRAIN = load_params(Path(__file__).parents[2] / "params.yaml").train
 EPOCHS = 3

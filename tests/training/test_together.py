@@ -18,7 +18,7 @@ import pytest
 import torch
 from training import together_worker
 
-from cairn.training.loop import Photos
+from cairn.locations import Photos
 from cairn.training.together import PartOfBatches
 
 WORKER = Path(together_worker.__file__)

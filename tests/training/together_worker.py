@@ -17,13 +17,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from cairn.locations import Photos
 from cairn.losses import LOSSES
 from cairn.losses.weighting import class_weights
 from cairn.networks.embedder import Embedder, make_embedder
 from cairn.params import Schedule, TrainParams, load_params
 from cairn.processes import joined, rank, world
-from cairn.training.loop import Network, Photos, train
-from cairn.training.photos import AugmentedPhotos
+from cairn.training.augment import AugmentedPhotos
+from cairn.training.loop import Network, train
 from cairn.training.together import Spread, gathered
 
 ROOT = Path(__file__).parents[2]
