@@ -3,15 +3,15 @@
 PYTHONPATH=tests python -m whole.kill --kills 60 --seed 1 --csv kills.csv
 
 kills: SIGKILL to all of its processes, at a drawn share of the processor time that the stage takes undisturbed; every
-  fourth resumed run is killed again
+  fourth resumed run is killed again, at a share of what was left. Where a run ended first the moment is drawn again
 disk: a file system without room for what the stage makes is mounted at build/ (wants root and Linux)
 rights: an input cannot be read, or build/ cannot be written, by a user that is not root
 network: the server of photos drops connections, or is gone, while fetch reads from it
 
 Each begins where the stages before it are done; those after it may come from DVC's run cache, since that asks for
 inputs of the same bytes. Afterwards one more `dvc repro` must end with the same bytes, nothing half-written may be in
-DVC's cache, and nothing left over. Ends with status 1 where that is not so. With --csv a file of an earlier run with
-the same seed is gone on with.
+DVC's cache, and nothing left over. Ends with status 1 where that is not so, or where a stage was never killed. With
+--csv a file of an earlier run with the same seed is gone on with.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
@@ -51,12 +52,16 @@ DRAWS = [
 BY_DVC = ("No possible cache link types", "': [Errno 13] Permission denied: '", "': [Errno 28] No space left on device")
 KINDS = ("kills", "disk", "rights", "network")
 AGAIN = 4  # every so-manieth kill is followed by another in the resumed run
+TIMES = 4  # that a moment is drawn at most, until the kills happen
+MISSED = "was done already"
 ROOM_MB = 512  # of the file system at build/ when there is room again
 
 
 @dataclass(frozen=True)
 class Disturbance:
-    """One trial. `shares`: of the stage's time after which it is killed, or of its room on the disk."""
+    """One trial. `shares`: of the stage's time after which it is killed, and of what is then left of it for the second
+    kill; or of its room on the disk.
+    """
 
     kind: str
     stage: str
@@ -79,6 +84,11 @@ class Row:
     said: str
     outcome: str
     seconds: float
+
+    @property
+    def missed(self) -> bool:
+        """Whether a run ended before it was killed."""
+        return MISSED in self.left.split(" | ")
 
 
 @dataclass(frozen=True)
@@ -193,12 +203,13 @@ def last_words(run: Run) -> str:
 
 
 def kill(base: Undisturbed, one: Disturbance, folder: Path) -> tuple[str, str, str]:
-    """Killed at each of its shares of the stage's time."""
-    run = Run(folder)
+    """Killed at each of its shares of the stage's time, or of what is left of it where it can be gone on with."""
+    run, seconds = Run(folder), base.seconds[one.stage]
     left = []
     for share in one.shares:
-        done = not run.killed(one.stage, share * base.seconds[one.stage], base.order[-1])
-        left.append("was done already" if done else left_by(base, one.stage, folder))
+        killed = run.killed(one.stage, share * seconds, base.order[-1])
+        left.append(left_by(base, one.stage, folder) if killed else MISSED)
+        seconds *= 1 - share
     return " | ".join(left), "", ended(base, run)
 
 
@@ -333,15 +344,41 @@ def network(work: Path, rng: np.random.Generator) -> Iterator[Row]:
         yield Row("network", "fetch", f"{case} {share:.3f}", left, said, outcome, round(time.monotonic() - start, 1))
 
 
-def drawn(kinds: Iterable[str], kills: int, seed: int, order: Sequence[str]) -> list[Disturbance]:
-    """Spread over the stages in `order`; the same seed, the same ones."""
-    rng = np.random.default_rng(seed)
+def drawn(kinds: Iterable[str], kills: int, seed: int, order: Sequence[str], time: int = 0) -> list[Disturbance]:
+    """Spread over the stages in `order`; the same seed, the same ones. The `time` before, each had another moment."""
+    rng = np.random.default_rng([seed, time])
     every = [
         Disturbance("kills", order[at % len(order)], tuple(rng.random(2 if at % AGAIN == AGAIN - 1 else 1).tolist()))
         for at in range(kills)
     ]
     every += [Disturbance(kind, stage, (float(rng.random()),)) for kind in ("disk", "rights") for stage in order]
     return [one for one in every if one.kind in kinds]
+
+
+def outstanding(rows: Iterable[Row], draws: Sequence[Sequence[Disturbance]]) -> list[Disturbance]:
+    """Of each trial the first draw that was not tried, if none before it was killed as often as it was to be."""
+    tried = {(row.kind, row.stage, row.moment): row for row in rows}
+    found = []
+    for trial in zip(*draws, strict=True):
+        for one in trial:
+            row = tried.get((one.kind, one.stage, one.moment))
+            if row is None:
+                found.append(one)
+            if row is None or not row.missed:
+                break
+    return found
+
+
+def happened(rows: Iterable[Row]) -> Counter[tuple[str, int]]:
+    """How often each stage was killed: (stage, 0) in its first run, (stage, 1) in the resumed one."""
+    kills = [row for row in rows if row.kind == "kills"]
+    return Counter((row.stage, at) for row in kills for at, left in enumerate(row.left.split(" | ")) if left != MISSED)
+
+
+def never(rows: Iterable[Row], wanted: Iterable[Disturbance]) -> list[str]:
+    """The stages that were to be killed, or killed again, and never were."""
+    planned = {(one.stage, at) for one in wanted if one.kind == "kills" for at in range(len(one.shares))}
+    return [f"{stage} was never killed{' again' if at else ''}" for stage, at in sorted(planned - set(happened(rows)))]
 
 
 def impossible() -> dict[str, str]:
@@ -394,18 +431,18 @@ def run_all(
 ) -> list[Row]:
     """Every trial of the stages `named`, in their order, that the table has not; all rows."""
     rows = known(table)
-    done = {(row.kind, row.stage, row.moment) for row in rows}
     base = undisturbed(work, named[-1])
-    todo = [one for one in drawn(kinds, kills, seed, named) if (one.kind, one.stage, one.moment) not in done]
+    draws = [drawn(kinds, kills, seed, named, time) for time in range(TIMES)]
 
     def note(row: Row) -> None:
         rows.append(row)
         write(table, rows)
         show(row)
 
-    with ThreadPoolExecutor(jobs) as pool:
-        for row in progress(pool.map(lambda one: disturb(base, one), todo), "disturbed", len(todo), "run"):
-            note(row)
+    while todo := outstanding(rows, draws):
+        with ThreadPoolExecutor(jobs) as pool:
+            for row in progress(pool.map(lambda one: disturb(base, one), todo), "disturbed", len(todo), "run"):
+                note(row)
     if "network" in kinds and "network" not in {row.kind for row in rows}:
         for row in network(work, np.random.default_rng(seed)):
             note(row)
@@ -442,13 +479,20 @@ def main() -> int:
     for kind, why in skipped.items():
         print(f"skipped: {kind}: {why}")
     wrong = [row for row in rows if row.outcome != "same"]
-    counts = {kind: sum(row.kind == kind for row in rows) for kind in KINDS}
-    print(f"{json.dumps(counts)}, seed {args.seed}: {len(wrong)} with a fault, {time.monotonic() - start:.0f} s")
+    unkilled = never(rows, drawn(kinds, args.kills, args.seed, named))
+    killed, counts = happened(rows), Counter(row.kind for row in rows)
+    if "kills" in kinds:
+        print("kills: " + ", ".join(f"{stage} {killed[stage, 0]} and {killed[stage, 1]} again" for stage in named))
+    print("".join(f"{what}\n" for what in unkilled), end="")
+    print(
+        f"{killed.total()} kills; runs: {json.dumps({kind: counts[kind] for kind in KINDS})}, seed {args.seed}: "
+        f"{len(wrong)} with a fault, {time.monotonic() - start:.0f} s"
+    )
     if wrong:
         print(f"what they left is in {work / 'trials'}")
     elif args.work is None:
         shutil.rmtree(work)
-    return 1 if wrong else 0
+    return 1 if wrong or unkilled else 0
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -59,15 +60,14 @@ class Run:
         return self.start(*arguments).wait(PATIENCE_S)
 
     def killed(self, stage: str, after_s: float, *arguments: str) -> bool:
-        """Kill all of it so many seconds of a processor after the stage began; false if it ended before."""
+        """Kill all of it so many seconds of a processor after the stage began; false if either ended before."""
         process, begun = self.start(*arguments), None
         while process.poll() is None:
-            if begun is None and self.began(stage):
+            if begun is None and stage in self.ran():
                 begun = used_s(process.pid)
             if begun is not None and used_s(process.pid) - begun >= after_s:
                 os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-                return True
+                return process.wait() == -signal.SIGKILL and self.ran()[-1] == stage
             time.sleep(POLL_S)
         return False
 
@@ -76,17 +76,15 @@ class Run:
         process, used, begun = self.start(*arguments), 0.0, dict.fromkeys(stages, float("inf"))
         while process.poll() is None:
             used = max(used, used_s(process.pid))
-            said = self.said()
-            for stage in stages:
-                if f"Running stage '{stage}'" in said:
-                    begun[stage] = min(begun[stage], used)
+            for stage in set(self.ran()) & set(stages):
+                begun[stage] = min(begun[stage], used)
             time.sleep(POLL_S)
         ends = [*(begun[stage] for stage in stages[1:]), used]
         return process.returncode, {stage: end - begun[stage] for stage, end in zip(stages, ends, strict=True)}
 
-    def began(self, stage: str) -> bool:
-        """Whether the stage is being run, or was."""
-        return f"Running stage '{stage}'" in self.said()
+    def ran(self) -> list[str]:
+        """The stages that it has begun, in order."""
+        return re.findall(r"Running stage '(.+?)'", self.said())
 
     def said(self) -> str:
         """All that it has said so far."""

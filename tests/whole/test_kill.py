@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 from whole import kill, verify
-from whole.kill import drawn, faults, impossible, known, told, write
+from whole.kill import MISSED, TIMES, Row, drawn, faults, happened, impossible, known, never, outstanding, told, write
 from whole.project import ROOT, environment, stages
+from whole.running import Run
 
 SMALL = ["--stages", "validate", "split", "--kills", "2", "--only", "kills", "disk", "rights"]
 
@@ -26,6 +27,9 @@ def test_killed_without_room_and_without_rights_one_more_run_ends_the_same(tmp_p
     wanted = {(kind, stage) for kind in ("kills", "disk", "rights") if kind not in skipped for stage in SMALL[1:3]}
     assert {(row.kind, row.stage) for row in rows} == wanted
     assert {row.outcome for row in rows} == {"same"}
+    kills = happened(rows)
+    assert kills["validate", 0] == kills["split", 0] == 1
+    assert "kills: validate 1 and 0 again, split 1 and 0 again\n2 kills; runs: " in done.stdout
     assert all(f"skipped: {kind}" in done.stdout for kind in skipped if kind in SMALL)
 
 
@@ -38,6 +42,38 @@ def test_moments_are_spread_over_the_stages_and_repeat() -> None:
     assert set(counts) == {6, 7}
     assert sum(len(one.shares) == 2 for one in first) == 15
     assert {one.kind for one in drawn(["disk", "rights"], 60, 1, order)} == {"disk", "rights"}
+
+
+def row_of(one: kill.Disturbance, *left: str) -> Row:
+    return Row(one.kind, one.stage, one.moment, " | ".join(left), "", "same", 1.0)
+
+
+def test_where_a_run_ended_before_it_was_killed_the_moment_is_drawn_again() -> None:
+    draws = [drawn(["kills", "disk"], 4, 1, ["train"], time) for time in range(TIMES)]
+    first, twice, disk = draws[0][0], draws[0][3], draws[0][4]
+    assert [len(one.shares) for one in draws[0]] == [1, 1, 1, 2, 1]
+    rows = [row_of(one, "nothing") for one in [*draws[0][1:3], disk]]
+    rows += [row_of(first, MISSED), row_of(twice, "1 part", MISSED)]
+    assert outstanding(rows, draws) == [draws[1][0], draws[1][3]]
+    rows += [row_of(draws[1][0], "1 part"), row_of(draws[1][3], MISSED, MISSED)]
+    assert outstanding(rows, draws) == [draws[2][3]]
+    assert never(rows, draws[0]) == ["train was never killed again"]
+    assert happened(rows) == {("train", 0): 4}
+    rows += [row_of(draw[3], MISSED, MISSED) for draw in draws[2:]]
+    assert outstanding(rows, draws) == []  # no more than TIMES
+    assert never([*rows, row_of(twice, "1 part", "nothing")], draws[0]) == []
+
+
+def test_a_run_that_ended_was_not_killed(tmp_path: Path) -> None:
+    class Quick(Run):
+        def command(self, *arguments: str) -> list[str]:
+            return ["sh", "-c", arguments[0]]
+
+    run, busy = Quick(tmp_path), "while :; do :; done"
+    (tmp_path / "dvc.yaml").touch()
+    assert run.killed("one", 0.1, f"echo \"Running stage 'one'\"; {busy}")
+    assert not run.killed("one", 0.1, "echo \"Running stage 'one'\"")
+    assert not run.killed("one", 0.1, f"echo \"Running stage 'one'\"; echo \"Running stage 'two'\"; {busy}")
 
 
 def test_other_bytes_and_what_is_left_over_are_seen(tmp_path: Path) -> None:

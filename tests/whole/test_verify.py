@@ -8,10 +8,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from whole import verify
 from whole.project import ROOT
 from whole.running import NOBODY, Run, given_to, no_other_user
 from whole.verify import CLOCK_OFFSET_S, KILLED_IN, MAY_DIFFER, changes, compared, together
@@ -69,6 +72,31 @@ def test_other_bytes_are_seen(tmp_path: Path) -> None:
     (tmp_path / "b" / "out" / "y").unlink()
     (tmp_path / "b" / "report.json").write_text("other")
     assert compared(tmp_path / "a", tmp_path / "b", None) == ["out/x", "out/y", "report.json"]
+
+
+def test_a_kill_that_did_not_happen_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Quick(Run):
+        def killed(self, stage: str, after_s: float, *arguments: str) -> bool:
+            return stage == "train"
+
+        def measured(self, stages: Sequence[str], *arguments: str) -> tuple[int, dict[str, float]]:
+            return 0, dict.fromkeys(KILLED_IN, 1.0)
+
+        def said(self) -> str:
+            return ""
+
+    def cloned(work: Path, how: verify.Elsewhere, tiny: bool) -> Run:
+        work.mkdir(parents=True)
+        (work / "dvc.yaml").write_text(DVC_YAML)
+        return Quick(work)
+
+    monkeypatch.setattr(verify, "cloned", cloned)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["verify", "--tiny", "--no-server"])
+    assert verify.main() == 1
+    found = verify.verify(tmp_path / "one by one", tiny=True, serve=False, one_by_one=True)
+    missed = [f"{stage} ended before it was killed" for stage in ("clean", "evaluate")]
+    assert {name: what for name, what in found.items() if what} == {"killed and gone on": missed}
 
 
 def test_what_may_differ_is_on_the_page() -> None:

@@ -4,8 +4,8 @@ PYTHONPATH=tests python -m whole.verify
 
 The second clone lies in another folder and runs as another user, with another locale, time zone, clock, hash seed and
 order of the entries of folders; it is killed in the middle of some stages and goes on. dvc.lock, every out, and what a
-real Triton server answers on both exports, photo by photo, must be the same to the byte. Ends with status 1 otherwise;
-`--one-by-one` then says which change it was.
+real Triton server answers on both exports, photo by photo, must be the same to the byte. Ends with status 1 otherwise,
+and where a stage was over before it could be killed; `--one-by-one` then says which change it was.
 """
 
 from __future__ import annotations
@@ -110,18 +110,25 @@ def cloned(work: Path, how: Elsewhere, tiny: bool) -> Run:
     return run
 
 
-def made(work: Path, how: Elsewhere, tiny: bool, halves: Mapping[str, float]) -> tuple[Path, dict[str, float]]:
-    """A clone in which all stages have run, and the seconds of a processor of each; killed at `halves` of them."""
-    run = cloned(work, how, tiny)
+def made(
+    work: Path, how: Elsewhere, tiny: bool, halves: Mapping[str, float]
+) -> tuple[Path, dict[str, float], list[str]]:
+    """A clone in which all stages have run, the seconds of a processor of each, and which kills did not happen.
+
+    It is killed at `halves` of those seconds.
+    """
+    run, missed = cloned(work, how, tiny), []
     for stage in how.killed_in:
-        killed = run.killed(stage, halves[stage])
-        print(f"  killed in {stage}" if killed else f"  ended before it was killed in {stage}", flush=True)
+        if run.killed(stage, halves[stage]):
+            print(f"  killed in {stage}", flush=True)
+        else:
+            missed.append(f"{stage} ended before it was killed")
         nothing_from_elsewhere(run)
     status, used = run.measured(list(stages(run.folder)))
     if status != 0:
         raise SystemExit(f"the pipeline failed in {run.folder}:\n{run.said()[-3000:]}")
     nothing_from_elsewhere(run)
-    return run.folder, used
+    return run.folder, used, missed
 
 
 def nothing_from_elsewhere(run: Run) -> None:
@@ -156,19 +163,19 @@ def compared(first: Path, second: Path, served: Sequence[str] | None) -> list[st
 
 
 def verify(work: Path, tiny: bool, serve: bool, one_by_one: bool) -> dict[str, list[str]]:
-    """Of each run elsewhere what differs from the first one."""
+    """What is wrong with each run elsewhere."""
     every = changes()
     runs = every if one_by_one else {", ".join(every): together(every)}
     print("the first run", flush=True)
-    first, used = made(work / "first", Elsewhere(), tiny, {})
+    first, used, _ = made(work / "first", Elsewhere(), tiny, {})
     served = answers(first) if serve else None
     halves = {stage: seconds / 2 for stage, seconds in used.items()}
     found = {}
     for number, (name, how) in enumerate(runs.items()):
         print(f"elsewhere: {name}", flush=True)
-        second, _ = made(work / f"second-{number}", how, tiny, halves)
-        found[name] = compared(first, second, served)
-        print(f"  {'differs: ' + ', '.join(found[name]) if found[name] else 'the same bytes'}", flush=True)
+        second, _, missed = made(work / f"second-{number}", how, tiny, halves)
+        found[name] = missed + [f"differs: {what}" for what in compared(first, second, served)]
+        print(f"  {', '.join(found[name]) or 'the same bytes'}", flush=True)
     files = result(first)
     print(f"{len(files)} files of outs and reports and dvc.lock compared, {len(served or [])} served answers")
     return found
@@ -197,7 +204,7 @@ def main() -> int:
     for what, why in MAY_DIFFER.items():
         print(f"  {what.replace('`', '')}: {why}")
     wrong = {name: what for name, what in found.items() if what}
-    print(f"{'NOT the same' if wrong else 'the same bytes'}, {time.monotonic() - start:.0f} s")
+    print(f"{'NOT the same, or not killed' if wrong else 'the same bytes'}, {time.monotonic() - start:.0f} s")
     if wrong:
         print(f"the clones are in {work}")
     else:
