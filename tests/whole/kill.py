@@ -3,7 +3,8 @@
 PYTHONPATH=tests python -m whole.kill --kills 60 --seed 1 --csv kills.csv
 
 kills: SIGKILL to all of its processes, at a drawn share of the processor time that the stage takes undisturbed; every
-  fourth resumed run is killed again, at a share of what was left. Where a run ended first the moment is drawn again
+  fourth resumed run is killed again, at a share of what was left. Where a run ended first the moment is drawn again.
+  In every third trial of a stage the stages log to MLflow, as they do by default
 disk: a file system without room for what the stage makes is mounted at build/ (wants root and Linux)
 rights: an input cannot be read, or build/ cannot be written, by a user that is not root
 network: the server of photos drops connections, or is gone, while fetch reads from it
@@ -34,13 +35,14 @@ from pathlib import Path
 
 import numpy as np
 from sources.gldv2_layout import serve, write_layout
-from whole.project import ROOT, TINY_DATA, clone, differences, hashes, outs, result, stages
+from whole.project import LOGGED, ROOT, TINY_DATA, clone, differences, hashes, outs, result, stages
 from whole.running import NOBODY, PATIENCE_S, POLL_S, Run, given_to, no_other_user
 
 from cairn.composing import compose
 from cairn.files import discard, md5_of, read_json
 from cairn.progress import progress
 from cairn.stage import FINISHED
+from cairn.tracking import DATABASE
 
 DRAWS = [
     *TINY_DATA,
@@ -52,6 +54,7 @@ DRAWS = [
 BY_DVC = ("No possible cache link types", "': [Errno 13] Permission denied: '", "': [Errno 28] No space left on device")
 KINDS = ("kills", "disk", "rights", "network")
 AGAIN = 4  # every so-manieth kill is followed by another in the resumed run
+LOGGED_EVERY = 3  # so-manieth kill of a stage
 TIMES = 4  # that a moment is drawn at most, until the kills happen
 MISSED = "was done already"
 ROOM_MB = 512  # of the file system at build/ when there is room again
@@ -66,11 +69,12 @@ class Disturbance:
     kind: str
     stage: str
     shares: tuple[float, ...]
+    logged: bool = False
 
     @property
     def moment(self) -> str:
         """For people, and to find it in a file."""
-        return " then ".join(f"{share:.3f}" for share in self.shares)
+        return " then ".join(f"{share:.3f}" for share in self.shares) + self.logged * ", logged"
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,12 @@ class Undisturbed:
     work: Path
     wanted: dict[str, str]
     seconds: dict[str, float]  # of a processor, of each stage from its start to what DVC writes down of it
-    order: list[str]
+    logging: float  # seconds that a stage takes longer if it logs to MLflow, which then begins a database
+
+    @property
+    def order(self) -> list[str]:
+        """The stages."""
+        return list(self.seconds)
 
     def before(self, stage: str) -> Path:
         """The project before a stage."""
@@ -114,9 +123,8 @@ def undisturbed(work: Path, last: str) -> Undisturbed:
     """The run up to the stage `last` that all others are held to, made if `work` has none that is whole."""
     folder, notes = work / "undisturbed", work / "undisturbed.json"
     if notes.exists():
-        seconds = read_json(notes)
-        return Undisturbed(work, result(folder), seconds, list(seconds))
-    for path in (folder, work / "before"):
+        return Undisturbed(work, result(folder), **read_json(notes))
+    for path in (folder, work / "before", work / "logged"):
         discard(path)
     folder.mkdir()
     clone(folder)
@@ -128,8 +136,17 @@ def undisturbed(work: Path, last: str) -> Undisturbed:
         status, used = run.measured([stage], "--single-item", stage)
         assert status == 0, f"{status}: {run.said()[-3000:]}"
         seconds |= used
-    notes.write_text(json.dumps(seconds))
-    return Undisturbed(work, result(folder), seconds, order)
+    known = {"seconds": seconds, "logging": logged_s(work, order[0]) - seconds[order[0]]}
+    notes.write_text(json.dumps(known))
+    return Undisturbed(work, result(folder), **known)
+
+
+def logged_s(work: Path, stage: str) -> float:
+    """The seconds of a processor that a stage takes which logs to MLflow."""
+    run = Run(copied(work / "before" / stage, work / "logged"), variables=LOGGED)
+    status, used = run.measured([stage], "--single-item", stage)
+    assert status == 0, f"{status}: {run.said()[-3000:]}"
+    return used[stage]
 
 
 def copied(source: Path, target: Path) -> Path:
@@ -204,13 +221,17 @@ def last_words(run: Run) -> str:
 
 def kill(base: Undisturbed, one: Disturbance, folder: Path) -> tuple[str, str, str]:
     """Killed at each of its shares of the stage's time, or of what is left of it where it can be gone on with."""
-    run, seconds = Run(folder), base.seconds[one.stage]
+    run, seconds = Run(folder, variables=LOGGED if one.logged else {}), base.seconds[one.stage]
+    seconds += max(0.0, base.logging) * one.logged
     left = []
     for share in one.shares:
         killed = run.killed(one.stage, share * seconds, base.order[-1])
         left.append(left_by(base, one.stage, folder) if killed else MISSED)
         seconds *= 1 - share
-    return " | ".join(left), "", ended(base, run)
+    outcome = ended(base, run)
+    if outcome == "same" and (folder / DATABASE).exists() != one.logged:
+        outcome = f"{DATABASE} is {'missing' if one.logged else 'there'}"
+    return " | ".join(left), "", outcome
 
 
 def fill_disk(base: Undisturbed, one: Disturbance, folder: Path) -> tuple[str, str, str]:
@@ -347,10 +368,11 @@ def network(work: Path, rng: np.random.Generator) -> Iterator[Row]:
 def drawn(kinds: Iterable[str], kills: int, seed: int, order: Sequence[str], time: int = 0) -> list[Disturbance]:
     """Spread over the stages in `order`; the same seed, the same ones. The `time` before, each had another moment."""
     rng = np.random.default_rng([seed, time])
-    every = [
-        Disturbance("kills", order[at % len(order)], tuple(rng.random(2 if at % AGAIN == AGAIN - 1 else 1).tolist()))
-        for at in range(kills)
-    ]
+    every = []
+    for at in range(kills):
+        turn, stage = divmod(at, len(order))
+        shares = tuple(rng.random(2 if at % AGAIN == AGAIN - 1 else 1).tolist())
+        every.append(Disturbance("kills", order[stage], shares, logged=(turn + stage) % LOGGED_EVERY == 0))
     every += [Disturbance(kind, stage, (float(rng.random()),)) for kind in ("disk", "rights") for stage in order]
     return [one for one in every if one.kind in kinds]
 
@@ -421,7 +443,7 @@ def write(path: Path | None, rows: Sequence[Row]) -> None:
 
 def show(row: Row) -> None:
     """One line, and what was said below it."""
-    print(f"{row.kind:8}{row.stage:10}{row.moment:18}{row.left[:58]:60}{row.outcome}", flush=True)
+    print(f"{row.kind:8}{row.stage:10}{row.moment:24}{row.left[:58]:60}{row.outcome}", flush=True)
     if row.said:
         print(f"{'':18}it said: {row.said[-300:]}", flush=True)
 

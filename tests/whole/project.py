@@ -48,10 +48,14 @@ def clone(target: Path) -> Path:
     return target
 
 
+LOGGED = {"CAIRN_NO_MLFLOW": ""}  # over an environment, for a run that logs to the clone's own database
+
+
 def environment(folder: Path) -> dict[str, str]:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    mine = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
     # The clone's own library, not the installed one.
-    return {**os.environ, "PATH": path, "PYTHONPATH": str(folder), "CAIRN_NO_MLFLOW": "1"}
+    return {**mine, "PATH": path, "PYTHONPATH": str(folder), "CAIRN_NO_MLFLOW": "1"}
 
 
 def repro(folder: Path, *arguments: str) -> str:

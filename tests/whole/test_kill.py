@@ -27,6 +27,7 @@ def test_killed_without_room_and_without_rights_one_more_run_ends_the_same(tmp_p
     wanted = {(kind, stage) for kind in ("kills", "disk", "rights") if kind not in skipped for stage in SMALL[1:3]}
     assert {(row.kind, row.stage) for row in rows} == wanted
     assert {row.outcome for row in rows} == {"same"}
+    assert [row.moment.endswith(", logged") for row in rows if row.kind == "kills"] == [True, False]
     kills = happened(rows)
     assert kills["validate", 0] == kills["split", 0] == 1
     assert "kills: validate 1 and 0 again, split 1 and 0 again\n2 kills; runs: " in done.stdout
@@ -41,6 +42,8 @@ def test_moments_are_spread_over_the_stages_and_repeat() -> None:
     assert sum(counts) == 60
     assert set(counts) == {6, 7}
     assert sum(len(one.shares) == 2 for one in first) == 15
+    logged = [sum(one.logged for one in first if one.stage == stage) for stage in order]
+    assert set(logged) == {2, 3}
     assert {one.kind for one in drawn(["disk", "rights"], 60, 1, order)} == {"disk", "rights"}
 
 
