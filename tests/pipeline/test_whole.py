@@ -54,7 +54,7 @@ def test_a_second_clone_elsewhere_and_killed_in_training_ends_with_the_same_byte
     with TemporaryDirectory(prefix="cairn-elsewhere-") as name:
         work = Path(name)
         work.chmod(0o755)  # another user comes here
-        run = cloned(work, together(changes()), tiny=True)
+        run = cloned(work, together(changes(work)), tiny=True)
         killed_repro(run, lambda: any(run.folder.glob("build/.partial/train-*/checkpoint.pt")))
         assert not (run.folder / "build" / "model").exists()
         assert run.to_its_end() == 0, run.said()[-3000:]

@@ -17,31 +17,54 @@ import pytest
 from whole import verify
 from whole.project import ROOT
 from whole.running import NOBODY, Run, given_to, no_other_user
-from whole.verify import CLOCK_OFFSET_S, KILLED_IN, MAY_DIFFER, changes, compared, together
+from whole.verify import CLOCK_OFFSET_S, KILLED_IN, LOCALES, MAY_DIFFER, changes, compared, no_other_locale, together
 
 DVC_YAML = "stages:\n  one: {cmd: x, outs: [out], metrics: [report.json: {cache: false}]}\n"
 
 
-def python(code: str) -> str:
-    given = os.environ | together(changes()).variables
+def python(work: Path, code: str) -> str:
+    given = os.environ | together(changes(work)).variables
     return subprocess.run([sys.executable, "-c", code], env=given, capture_output=True, text=True, check=True).stdout
 
 
-def test_elsewhere_is_another_clock_zone_order_and_locale(tmp_path: Path) -> None:
-    assert abs(float(python("import time; print(time.time())")) - time.time() - CLOCK_OFFSET_S) < 3600
-    assert python("import time; print(time.strftime('%Y'))").strip() != time.strftime("%Y")
-    assert python("import time; print(time.tzname[0])").strip() == "+1245"
-    names = [f"{number:02d}" for number in range(20)]
+def test_elsewhere_is_another_clock_zone_and_order(tmp_path: Path) -> None:
+    assert abs(float(python(tmp_path, "import time; print(time.time())")) - time.time() - CLOCK_OFFSET_S) < 3600
+    assert python(tmp_path, "import time; print(time.strftime('%Y'))").strip() != time.strftime("%Y")
+    assert python(tmp_path, "import time; print(time.tzname[0])").strip() == "+1245"
+    names, folder = [f"{number:02d}" for number in range(20)], tmp_path / "folder"
+    folder.mkdir()
     for name in names:
-        (tmp_path / name).touch()
-    for listing in (f"os.listdir({str(tmp_path)!r})", f"[e.name for e in os.scandir({str(tmp_path)!r})]"):
-        found = python(f"import os; print(*{listing})").split()
+        (folder / name).touch()
+    for listing in (f"os.listdir({str(folder)!r})", f"[e.name for e in os.scandir({str(folder)!r})]"):
+        found = python(tmp_path, f"import os; print(*{listing})").split()
         assert found != names
         assert sorted(found) == names
 
 
-def test_all_changes_are_made_together() -> None:
-    every = changes()
+def test_another_locale_is_another_locale(tmp_path: Path) -> None:
+    if (reason := no_other_locale(tmp_path / LOCALES)) is not None:
+        pytest.skip(reason)
+    code = "import locale; locale.setlocale(locale.LC_ALL, ''); print(locale.localeconv()['decimal_point'])"
+    assert python(tmp_path, code).strip() == ","
+
+
+@pytest.mark.parametrize("missing", ["localedef", "its source"])
+def test_a_locale_that_cannot_be_made_is_skipped_and_not_passed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], missing: str
+) -> None:
+    if missing == "localedef":
+        monkeypatch.setenv("PATH", str(tmp_path))
+    else:
+        monkeypatch.setattr(verify, "LOCALE", "xx_XX.UTF-8")
+    assert "another locale" not in changes(tmp_path)
+    monkeypatch.setattr(verify, "verify", lambda *given: {})
+    monkeypatch.setattr(sys, "argv", ["verify"])
+    assert verify.main() == 0
+    assert "skipped: another locale wants " in capsys.readouterr().out
+
+
+def test_all_changes_are_made_together(tmp_path: Path) -> None:
+    every = changes(tmp_path)
     one = together(every)
     assert one.killed_in == KILLED_IN
     assert one.folder != "clone"

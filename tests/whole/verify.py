@@ -11,9 +11,9 @@ and where a stage was over before it could be killed; `--one-by-one` then says w
 from __future__ import annotations
 
 import argparse
-import locale
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -38,7 +38,8 @@ MAY_DIFFER = {
 }
 KILLED_IN = ("clean", "train", "evaluate")
 CLOCK_OFFSET_S = -11 * 365.25 * 86400
-LOCALES = ("tr_TR.UTF-8", "de_DE.UTF-8", "C")  # Turkish has another capital of i, German another decimal point
+LOCALES = "locales"  # the folder in which they are made
+LOCALE = "tr_TR.UTF-8"  # Turkish has another capital of i, and a comma for the decimal point
 
 
 @dataclass(frozen=True)
@@ -51,12 +52,11 @@ class Elsewhere:
     killed_in: Sequence[str] = ()
 
 
-def changes() -> dict[str, Elsewhere]:
-    """Each way to be elsewhere by its name."""
+def changes(work: Path) -> dict[str, Elsewhere]:
+    """Each way to be elsewhere by its name. What they need is made in `work`."""
     python = {"PYTHONPATH": str(Path(__file__).parent / "elsewhere")}
     found = {
         "another folder": Elsewhere(folder="another place, über there"),
-        "another locale": Elsewhere(variables={"LANG": other_locale(), "LC_ALL": other_locale()}),
         "another time zone": Elsewhere(variables={"TZ": "Pacific/Chatham"}),
         "another clock": Elsewhere(variables={"CAIRN_CLOCK_OFFSET_S": str(CLOCK_OFFSET_S), **python}),
         "another order of folders": Elsewhere(variables={"CAIRN_SHUFFLE": "7", **python}),
@@ -65,20 +65,23 @@ def changes() -> dict[str, Elsewhere]:
     }
     if no_other_user() is None:
         found["another user"] = Elsewhere(user=NOBODY)
+    if no_other_locale(work / LOCALES) is None:
+        given = {"LOCPATH": str(work / LOCALES), "LANG": LOCALE, "LC_ALL": LOCALE}
+        found["another locale"] = Elsewhere(variables=given)
     return found
 
 
-def other_locale() -> str:
-    """The first of LOCALES that this machine has."""
-    before = locale.setlocale(locale.LC_ALL)
-    for name in LOCALES:
-        try:
-            locale.setlocale(locale.LC_ALL, name)
-        except locale.Error:
-            continue
-        locale.setlocale(locale.LC_ALL, before)
-        return name
-    return "C"
+def no_other_locale(folder: Path) -> str | None:
+    """Have glibc make LOCALE in `folder`. Returns why it cannot be made; none if it is there."""
+    if (folder / LOCALE).exists():
+        return None
+    if shutil.which("localedef") is None:
+        return "another locale wants localedef"
+    folder.mkdir(parents=True, exist_ok=True)
+    name, charset = LOCALE.split(".")
+    command = ["localedef", "-i", name, "-f", charset, str(folder / LOCALE)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return None if done.returncode == 0 else f"another locale wants the source of {LOCALE}: {done.stderr.strip()}"
 
 
 def together(every: Mapping[str, Elsewhere]) -> Elsewhere:
@@ -164,7 +167,7 @@ def compared(first: Path, second: Path, served: Sequence[str] | None) -> list[st
 
 def verify(work: Path, tiny: bool, serve: bool, one_by_one: bool) -> dict[str, list[str]]:
     """What is wrong with each run elsewhere."""
-    every = changes()
+    every = changes(work)
     runs = every if one_by_one else {", ".join(every): together(every)}
     print("the first run", flush=True)
     first, used, _ = made(work / "first", Elsewhere(), tiny, {})
@@ -197,9 +200,9 @@ def main() -> int:
     work = Path(tempfile.mkdtemp(prefix="cairn-verify-"))
     work.chmod(0o755)  # another user comes here too
     found = verify(work, args.tiny, not args.no_server, args.one_by_one)
-    if (reason := no_other_user()) is not None:
+    for reason in filter(None, (no_other_user(), no_other_locale(work / LOCALES))):
         print(f"skipped: {reason}")
-    print(f"locale: {other_locale()}; the clock is that of Python's `time` alone")
+    print("the clock is that of Python's `time` alone")
     print("may differ, and is not compared:")
     for what, why in MAY_DIFFER.items():
         print(f"  {what.replace('`', '')}: {why}")
