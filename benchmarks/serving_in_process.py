@@ -15,16 +15,16 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from cairn.answering.preprocess import Preprocessing, fitted
+from cairn.answering.preprocess import fitted
 from cairn.photos import DecodeError, decode
-from cairn.retrieval.answer import ANSWER_FILE, AnswerRule
+from cairn.retrieval.answer import rule_of
 from cairn.retrieval.context import CONTEXT_FOLDER, open_context
 from cairn.retrieval.index import PhotoIndex
 from cairn.retrieval.neighbours import NONE
 from cairn.retrieval.rerankers.chain import build_chain
 from cairn.retrieval.result import searched
 from cairn.serving.embedding import OUTPUT, OnnxEmbedder
-from cairn.serving.preparing import PREPROCESS_FILE, Preparer
+from cairn.serving.preparing import Preparer, preprocessing_of
 from cairn.serving.retrieving import Retriever
 from cairn.serving.runtime import newest_version
 
@@ -105,8 +105,8 @@ class InProcess:
 
     def profile(self, photos: Sequence[bytes], batch: int) -> dict[str, float]:
         """Milliseconds a photo of each part: those before `network` in one thread, the others on whole batches."""
-        how = Preprocessing.model_validate_json((self._folders["preprocess"] / PREPROCESS_FILE).read_text())
-        rule = AnswerRule.model_validate_json((self._folders["retrieve"] / ANSWER_FILE).read_text())
+        how = preprocessing_of(self._folders["preprocess"])
+        rule = rule_of(self._folders["retrieve"])
         index = PhotoIndex.open(self._folders["retrieve"])
         chain = build_chain(rule.steps, open_context(self._folders["retrieve"] / CONTEXT_FOLDER))
         batches = [photos[start : start + batch] for start in range(0, len(photos), batch)]

@@ -9,10 +9,17 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import BaseModel, ValidationError
+
+Form = TypeVar("Form", bound=BaseModel)
+
+
+class FormError(ValueError):
+    """A JSON file that is missing or not what it should be; the message names it and the way out."""
 
 
 @contextmanager
@@ -73,6 +80,18 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """What `write_json` wrote."""
     return json.loads(path.read_text())
+
+
+def read_form(path: Path, form: type[Form], way_out: str) -> Form:
+    """A JSON file's values, checked. Raises FormError if it is missing or says something else."""
+    try:
+        return form.model_validate_json(path.read_bytes())
+    except FileNotFoundError as error:
+        raise FormError(f"{path}: no such file; {way_out}") from error
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        where = ".".join(str(part) for part in wrong["loc"]) or "the file"
+        raise FormError(f"{path}: {where}: {wrong['msg']}; {way_out}") from error
 
 
 def _rounded(value: Any) -> Any:

@@ -25,7 +25,7 @@ from cairn.files import written_aside
 from cairn.locations import Location, Readers
 from cairn.networks.embedder import Embedder, load_embedder
 from cairn.params import ExportParams
-from cairn.retrieval.answer import ANSWER_FILE, AnswerRule
+from cairn.retrieval.answer import rule_of
 from cairn.retrieval.context import CONTEXT_FOLDER, open_context
 from cairn.retrieval.index import PhotoIndex
 from cairn.retrieval.rerankers.chain import build_chain
@@ -82,7 +82,7 @@ def measure(
 ) -> dict[str, Parity]:
     """Parity of each ONNX file with the trained network's embeddings. Raises StageError where it is under the gate."""
     index = PhotoIndex.open(INDEX)
-    rule = AnswerRule.model_validate_json((EVALUATION / ANSWER_FILE).read_text())
+    rule = rule_of(EVALUATION)
     chain = build_chain(rule.steps, open_context(EVALUATION / CONTEXT_FOLDER))
     found = {}
     for name, file in FILES.items():

@@ -21,6 +21,7 @@ from cairn.export.tensorrt import key_here, make_plan, readiness, tensorrt_maker
 from cairn.manifest import read_images
 from cairn.photos import DecodeError
 from cairn.serving.plans import RECIPE_FILE, PlanError, PlanRecipe, read_written
+from cairn.serving.preparing import preprocessing_of
 from cairn.shards import ShardReader
 
 WAY_OUT = "run `make repro`, which exports it"
@@ -66,10 +67,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _make(args: argparse.Namespace) -> int:
     recipe = read_written(args.recipe, PlanRecipe, WAY_OUT)
-    for path in (args.onnx, args.repository / "preprocess" / "1" / "preprocess.json"):
-        if not path.is_file():
-            raise PlanError(f"{path}: no such file; {WAY_OUT}")
-    images = network_inputs(args.photos, how(args.repository), recipe.parity_photos)
+    if not args.onnx.is_file():
+        raise PlanError(f"{args.onnx}: no such file; {WAY_OUT}")
+    how = preprocessing_of(args.repository / "preprocess" / "1")
+    images = network_inputs(args.photos, how, recipe.parity_photos)
     threads = len(os.sched_getaffinity(0))
     model = args.repository / "embed" / "1"
     made = make_plan(tensorrt_maker(), key_here(args.onnx), args.onnx, recipe, images, args.plans, model, threads)
@@ -78,12 +79,6 @@ def _make(args: argparse.Namespace) -> int:
         f"1 to {made.settings.max_batch}. Start the server anew with --embedder tensorrt"
     )
     return 0
-
-
-def how(repository: Path) -> Preprocessing:
-    """How the server makes network inputs of photos."""
-    path = repository / "preprocess" / "1" / "preprocess.json"
-    return Preprocessing.model_validate_json(path.read_text())
 
 
 def network_inputs(folder: Path, preprocessing: Preprocessing, at_most: int) -> NDArray[np.uint8]:

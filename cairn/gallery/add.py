@@ -30,7 +30,7 @@ from cairn.gallery.versions import EXPORTED, MODEL
 from cairn.manifest import image_id_of
 from cairn.photos import DecodeError, decode
 from cairn.retrieval.entries import ENTRIES_FILE, Entries, Entry
-from cairn.serving.preparing import MAX_PHOTO_MB, PREPROCESS_FILE
+from cairn.serving.preparing import MAX_PHOTO_MB, preprocessing_of
 from cairn.shards import ShardReader, write_shards
 
 
@@ -75,7 +75,7 @@ def add(args: argparse.Namespace) -> int:
         raise GalleryError(f"{args.landmark!r} is no name of a landmark")
     base = args.repository / MODEL / str(EXPORTED)
     landmarks, entries = Names.of(base), Entries.open(base / ENTRIES_FILE)
-    how = Preprocessing.model_validate_json((args.repository / PREPROCESS / PREPROCESS_FILE).read_text())
+    how = preprocessing_of(args.repository / PREPROCESS)
     with locked(args.gallery):
         gallery = open_gallery(args.gallery)
         paths = [path for given in args.photos for path in found_in(given)]

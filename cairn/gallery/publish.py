@@ -19,7 +19,7 @@ from cairn.gallery.locking import GalleryError, locked
 from cairn.gallery.options import add_gallery, refused_as_message
 from cairn.gallery.reloading import OtherNetwork, ServerRefused, ServerSilent, reload
 from cairn.gallery.versions import EXPORTED, MODEL, before_newest, prune, publish_again
-from cairn.retrieval.answer import ANSWER_FILE, AnswerRule
+from cairn.retrieval.answer import AnswerRule, rule_of
 from cairn.serving.control import CERTIFICATE_VARIABLE, HEADER, KEY_VARIABLE, Control, ControlError, new_key, read
 
 SERVER_FOLDER = Path("build", "serve")
@@ -61,11 +61,10 @@ def run(args: argparse.Namespace) -> int:
 def publish(args: argparse.Namespace) -> int:
     """Raises GalleryError, or what the exported files raise, before there is a new version."""
     model = args.repository / MODEL
-    if not (model / str(EXPORTED) / ANSWER_FILE).exists():
-        raise GalleryError(f"{model / str(EXPORTED) / ANSWER_FILE}: no such file; run `make repro`, which exports it")
+    rule = rule_of(model / str(EXPORTED))
     control = _control(args)
     with locked(model):
-        number = _again(args) if args.back or args.version is not None else _changes(args)
+        number = _again(args) if args.back or args.version is not None else _changes(args, rule)
         status = _tell(args, control, number)
         gone = prune(args.repository, args.keep) if status == 0 else []  # a server that is silent may serve an old one
         if gone:
@@ -73,12 +72,11 @@ def publish(args: argparse.Namespace) -> int:
     return status
 
 
-def _changes(args: argparse.Namespace) -> int:
+def _changes(args: argparse.Namespace, rule: AnswerRule) -> int:
     with locked(args.gallery):
         number, version = publish_changes(args.repository, open_gallery(args.gallery))
     print(f"version {number} of the index: {version.added} photo(s) added, {version.removed} removed")
     print(f"threshold and calibration are those of version {EXPORTED}: they were not measured again")
-    rule = AnswerRule.model_validate_json((args.repository / MODEL / str(EXPORTED) / ANSWER_FILE).read_text())
     if any(step.name == "classify" for step in rule.steps):
         print("the classifier alone answers here: new landmarks are found as neighbours, but never answered")
     return number

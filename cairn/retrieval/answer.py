@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from cairn.files import read_form
 from cairn.retrieval.calibration import Calibration
 from cairn.retrieval.index import PhotoIndex
 from cairn.retrieval.rerankers import Step
@@ -24,6 +27,11 @@ class AnswerRule(BaseModel):
     steps: tuple[Step, ...]  # re-rankers, one of which answers
     threshold: float  # an answer of a lower score is "no landmark"
     calibration: Calibration | None  # of a score into the probability that the answer is right
+
+
+def rule_of(folder: Path) -> AnswerRule:
+    """What answer.json in `folder` says. Raises cairn.files.FormError if it is missing or wrong."""
+    return read_form(folder / ANSWER_FILE, AnswerRule, "run `make repro`, which exports it")
 
 
 def answered(

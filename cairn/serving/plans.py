@@ -12,9 +12,9 @@ from ctypes.util import find_library
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from cairn.files import written_aside
+from cairn.files import FormError, read_form, written_aside
 
 NETWORK_FILE = "network.json"  # beside the network, written by the export stage
 PLAN_FILE = "model.plan"
@@ -145,13 +145,9 @@ Form = TypeVar("Form", bound=Written)
 def read_written(path: Path, form: type[Form], way_out: str = WAY_OUT) -> Form:
     """What `form` wrote. Raises PlanError, with the way out, if the file is missing or says something else."""
     try:
-        return form.model_validate_json(path.read_text())
-    except FileNotFoundError as error:
-        raise PlanError(f"{path}: no such file; {way_out}") from error
-    except ValidationError as error:
-        wrong = error.errors()[0]
-        where = ".".join(str(part) for part in wrong["loc"]) or "the file"
-        raise PlanError(f"{path}: {where}: {wrong['msg']}; {way_out}") from error
+        return read_form(path, form, way_out)
+    except FormError as error:
+        raise PlanError(str(error)) from error
 
 
 def sha256_of(path: Path) -> str:

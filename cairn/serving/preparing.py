@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cairn.answering.preprocess import Preprocessing, pixels
+from cairn.files import read_form
 from cairn.photos import DecodeError
 from cairn.serving.threads import threads
 
@@ -17,12 +18,17 @@ PREPROCESS_FILE = "preprocess.json"
 MAX_PHOTO_MB = 64  # refused before decoding
 
 
+def preprocessing_of(folder: Path) -> Preprocessing:
+    """What preprocess.json in `folder` says. Raises cairn.files.FormError if it is missing or wrong."""
+    return read_form(folder / PREPROCESS_FILE, Preprocessing, "run `make repro`, which exports it")
+
+
 class Preparer:
     """Prepares photos as preprocess.json says."""
 
     def __init__(self, folder: Path) -> None:
-        """Raises FileNotFoundError or pydantic's ValidationError if preprocess.json is missing or wrong."""
-        self._how = Preprocessing.model_validate_json((folder / PREPROCESS_FILE).read_text())
+        """Raises cairn.files.FormError if preprocess.json is missing or wrong."""
+        self.how = preprocessing_of(folder)
         self._pool = ThreadPoolExecutor(threads(), thread_name_prefix="prepare")  # Pillow decodes outside the GIL
 
     def __call__(self, photos: Sequence[bytes]) -> list[NDArray[np.uint8] | DecodeError]:
@@ -35,6 +41,6 @@ class Preparer:
         if len(photo) > MAX_PHOTO_MB * 1e6:
             return DecodeError(f"{len(photo) / 1e6:.1f} MB, over the limit of {MAX_PHOTO_MB} MB")
         try:
-            return pixels(photo, self._how)
+            return pixels(photo, self.how)
         except DecodeError as error:
             return DecodeError(str(error))  # without the traceback, which holds the photo and what was decoded of it

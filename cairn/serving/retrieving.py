@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from cairn.manifest import as_image_id, read_landmarks
-from cairn.retrieval.answer import ANSWER_FILE, AnswerRule, answered
+from cairn.retrieval.answer import answered, rule_of
 from cairn.retrieval.context import CONTEXT_FOLDER, open_context
 from cairn.retrieval.entries import ENTRIES_FILE, Entries
 from cairn.retrieval.index import PhotoIndex
@@ -50,12 +50,12 @@ class Retriever:
     def __init__(self, folder: Path, version: int) -> None:
         """`version` is the number that answers carry; one search is made, so that the first answer is a fast one.
 
-        Raises FileNotFoundError, PhotoIndexError, EntriesError or ManifestError, naming the file that is missing or
+        Raises FormError, PhotoIndexError, EntriesError or ManifestError, naming the file that is missing or
         wrong, and ValueError if an indexed landmark has no name.
         """
         faiss.omp_set_num_threads(threads())
         self._version = version
-        self._rule = AnswerRule.model_validate_json((folder / ANSWER_FILE).read_text())
+        self._rule = rule_of(folder)
         self._chain = build_chain(self._rule.steps, open_context(folder / CONTEXT_FOLDER))
         self._entries = Entries.open(folder / ENTRIES_FILE)
         self._index = PhotoIndex.with_entries(folder, self._entries)

@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cairn.answering.preprocess import Preprocessing
 from cairn.photos import DecodeError, decode
 from cairn.retrieval.local import EXTRACTORS
 from cairn.retrieval.local.features import Features
 from cairn.retrieval.local.pixels import reduced
 from cairn.retrieval.local.remembered import remembered
 from cairn.retrieval.rerankers.local_features import LocalFeaturesParams, fitted
-from cairn.serving.preparing import PREPROCESS_FILE, Preparer
+from cairn.serving.preparing import Preparer
 from cairn.serving.showing import IndexPhotos, PhotosUnavailable, Place
 from cairn.serving.threads import threads
 
@@ -64,13 +63,12 @@ class Verifier:
     def __init__(self, photos: IndexPhotos, preprocess: Path) -> None:
         """`preprocess` is the folder with preprocess.json, which says at which size photos are decoded.
 
-        Raises FileNotFoundError or pydantic's ValidationError.
+        Raises cairn.files.FormError if it is missing or wrong.
         """
         import cv2  # slow to import, and `photo` imports this module too
 
         cv2.setNumThreads(threads())
         self._photos, self._prepare = photos, Preparer(preprocess)
-        self._how = Preprocessing.model_validate_json((preprocess / PREPROCESS_FILE).read_text())
         self._extract = EXTRACTORS[COMPARED.extractor](COMPARED.max_features, COMPARED.min_strength)
         self._seen_in_index = remembered(self._look_at, KEPT_BYTES)
 
@@ -116,7 +114,8 @@ class Verifier:
             ) from error
 
     def _seen(self, photo: bytes) -> Seen:
-        image = np.asarray(decode(photo, self._how.short_side, self._how.max_megapixels))
+        how = self._prepare.how
+        image = np.asarray(decode(photo, how.short_side, how.max_megapixels))
         small = reduced(image, COMPARED.size)
         height, width = small.shape[:2]
         return Seen(self._extract(small), np.array([width, height], dtype=np.float32))

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from cairn.files import read_json, write_json
-from cairn.retrieval.answer import AnswerRule, answered
+from cairn.files import FormError, read_json, write_json
+from cairn.retrieval.answer import AnswerRule, answered, rule_of
 from cairn.retrieval.calibration import fit
 from cairn.retrieval.context import open_context, save_context
 from cairn.retrieval.index import PhotoIndex, build_index
@@ -72,3 +72,12 @@ def test_vectors_are_only_kept_where_a_step_looks_them_up(tmp_path: Path) -> Non
 def test_a_rule_with_a_key_that_there_is_not_is_refused() -> None:
     with pytest.raises(ValidationError, match="vote_power"):
         AnswerRule.model_validate({"neighbours": 1, "steps": [], "threshold": 0, "calibration": None, "vote_power": 8})
+
+
+def test_a_rule_that_is_missing_or_damaged_is_named_with_the_way_out(tmp_path: Path) -> None:
+    with pytest.raises(FormError, match=r"answer.json: no such file; run `make repro`"):
+        rule_of(tmp_path)
+    for content, said in ((b"\xff", "the file: Invalid JSON"), (b'{"neighbours": "x"}', "neighbours: Input should be")):
+        (tmp_path / "answer.json").write_bytes(content)
+        with pytest.raises(FormError, match=rf"answer.json: {said}.*; run `make repro`"):
+            rule_of(tmp_path)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 from serving.tiny_repository import PREPROCESSING, Tiny
 
 from cairn.answering.preprocess import pixels
+from cairn.files import FormError
 from cairn.photos import DecodeError
 from cairn.serving import preparing
 from cairn.serving.preparing import Preparer
@@ -30,6 +32,12 @@ def test_a_reason_does_not_hold_the_photo(tiny: Tiny) -> None:
     assert isinstance(out, DecodeError)
     assert str(out).startswith("broken image: ")
     assert (out.__traceback__, out.__cause__, out.__context__) == (None, None, None)
+
+
+def test_a_damaged_preprocessing_is_named_with_the_way_out(tmp_path: Path) -> None:
+    (tmp_path / "preprocess.json").write_text('{"size": 8}')
+    with pytest.raises(FormError, match=r"preprocess.json: size: .* greater than or equal to 16; run `make repro`"):
+        Preparer(tmp_path)
 
 
 def test_too_many_bytes_are_not_decoded(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
