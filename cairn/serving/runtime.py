@@ -17,13 +17,13 @@ from cairn.files import discard
 from cairn.gallery.locking import GalleryError
 from cairn.gallery.versions import check_versions
 from cairn.serving.command import Embedder
+from cairn.serving.plans import PLAN_FILE
 
 EXPORTED = {
     "preprocess": ("preprocess.json",),
     "embed": ("model.onnx",),
-    "retrieve": ("index.faiss", "landmarks.parquet", "answer.json"),
+    "retrieve": ("index.faiss", "entries.arrow", "landmarks.parquet", "answer.json"),
 }
-PLAN_FILE = "model.plan"
 WAY_OUT = "run `make setup`"
 
 
