@@ -7,16 +7,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from cairn.gallery.locking import GalleryError
-from cairn.manifest import ManifestError
-from cairn.retrieval.entries import EntriesError
-from cairn.retrieval.index import PhotoIndexError
-from cairn.retrieval.rerankers.base import RerankError
-from cairn.serving.control import ControlError
-from cairn.shards import ShardError
-
-REFUSALS = (GalleryError, ManifestError, EntriesError, PhotoIndexError, RerankError, ControlError, ShardError, OSError)
-
 
 def add_gallery(parser: argparse.ArgumentParser) -> None:
     """--gallery and --repository."""
@@ -40,6 +30,6 @@ def refused_as_message(command: str, work: Callable[[], int]) -> int:
     """The status of `work`; 2, with its message on standard error, where it could not be tried."""
     try:
         return work()
-    except REFUSALS as error:
+    except (ValueError, OSError) as error:
         print(f"cairn {command}: {error}", file=sys.stderr)
         return 2

@@ -370,6 +370,16 @@ def test_an_index_without_a_photo_is_not_published(place: Place, capsys: pytest.
     assert "no photo would be left in the index" in capsys.readouterr().err
 
 
+def test_a_damaged_export_is_refused_by_name(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    (place.tiny.repository / "preprocess" / "1" / "preprocess.json").write_text("{")
+    assert place.run("add", NAME, place.photos) == 2
+    assert "preprocess/1/preprocess.json: the file: Invalid JSON" in capsys.readouterr().err
+    (place.version(1) / "answer.json").write_text("{")
+    assert place.run("publish", "--no-reload") == 2
+    assert "retrieve/1/answer.json: the file: Invalid JSON" in capsys.readouterr().err
+    assert numbers(place.tiny.repository) == [1]
+
+
 def test_two_at_once_are_refused(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     with locked(place.gallery):
         assert place.run("add", NAME, place.photos) == 2
