@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cairn.answering.preprocess import pixels
 from cairn.embedding import embed
 from cairn.export.onnx import HalfEmbedder, write_onnx
-from cairn.export.onnx_run import onnx_session, run_onnx
+from cairn.export.onnx_run import run_onnx
 from cairn.export.parity import Parity, compare
 from cairn.export.repository import EMBED, place
 from cairn.export.tensorrt import key_here, make_plan, readiness, remove_plan, tensorrt_maker
@@ -80,13 +80,15 @@ def validation_photos(params: ExportParams) -> list[Location]:
 def measure(
     wanted: NDArray[np.float32], images: NDArray[np.uint8], folder: Path, params: ExportParams, threads: int
 ) -> dict[str, Parity]:
-    """Parity of each ONNX file with the trained network's embeddings. Raises StageError where it is under the gate."""
+    """Parity of each ONNX file with the trained network's embeddings. Raises StageError where it is under the gate,
+    and as run_onnx.
+    """
     index = PhotoIndex.open(INDEX)
     rule = rule_of(EVALUATION)
     chain = build_chain(rule.steps, open_context(EVALUATION / CONTEXT_FOLDER))
     found = {}
     for name, file in FILES.items():
-        vectors = run_onnx(onnx_session(folder / file, threads), images)
+        vectors = run_onnx(folder / file, images, threads)
         found[name] = compare(wanted, vectors, index, rule.neighbours, chain)
         gate(name, found[name], params)
     return found
@@ -98,7 +100,7 @@ def photos(embedder: Embedder, places: list[Location]) -> NDArray[np.uint8]:
 
 
 def gate(name: str, parity: Parity, params: ExportParams) -> None:
-    if parity.least_cosine < params.min_cosine or parity.agreement < params.min_agreement:
+    if not (parity.least_cosine >= params.min_cosine and parity.agreement >= params.min_agreement):
         raise StageError(
             f"the {name} ONNX differs from the trained network: least cosine {parity.least_cosine:.6f} (wanted "
             f"{params.min_cosine}), same answer on {parity.agreement:.4f} of {parity.photos} photos (wanted "

@@ -21,9 +21,20 @@ def onnx_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def run_onnx(session: onnxruntime.InferenceSession, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Unit vectors float32 [photos, dimensions] of RGB images uint8 [photos, size, size, 3]."""
-    return np.concatenate([session.run([OUTPUT], {INPUT: batch})[0] for batch in _batches(images)])
+def run_onnx(path: Path, images: NDArray[np.uint8], threads: int) -> NDArray[np.float32]:
+    """Unit vectors float32 [photos, dimensions] of RGB images uint8 [photos, size, size, 3].
+
+    Raises ValueError if some are not finite.
+    """
+    session = onnx_session(path, threads)
+    found = np.concatenate([session.run([OUTPUT], {INPUT: batch})[0] for batch in _batches(images)])
+    broken = int((~np.isfinite(found)).any(axis=1).sum())
+    if broken:
+        raise ValueError(
+            f"{path}: {broken} of {len(found)} embeddings are no numbers; values inside the network are too large for "
+            "its precision (FP16 ends at 65,504): train it with a lower learning rate, or another backbone"
+        )
+    return found
 
 
 def _batches(images: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:

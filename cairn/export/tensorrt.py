@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cairn.export.onnx_run import onnx_session, run_onnx
+from cairn.export.onnx_run import run_onnx
 from cairn.files import discard, written_aside
 from cairn.serving.plans import (
     PLAN_FILE,
@@ -108,7 +108,7 @@ def make_plan(
             aside.write_bytes(plan)
     sizes = sorted({1, recipe.settings.opt_batch, recipe.settings.max_batch})
     found = maker.run(kept.read_bytes(), images, sizes)
-    least = gated(run_onnx(onnx_session(onnx_file, threads), images), found, recipe.min_cosine)
+    least = gated(run_onnx(onnx_file, images, threads), found, recipe.min_cosine)
     sidecar = Sidecar(
         key=key,
         gpu=maker.gpu,

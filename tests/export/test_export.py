@@ -16,7 +16,7 @@ from photos_made import made
 from cairn.answering.preprocess import Preprocessing
 from cairn.export import repository
 from cairn.export.onnx import HalfEmbedder, write_onnx
-from cairn.export.onnx_run import onnx_session, run_onnx
+from cairn.export.onnx_run import run_onnx
 from cairn.export.parity import compare
 from cairn.networks.embedder import Embedder, make_embedder
 from cairn.retrieval.index import PhotoIndex, build_index
@@ -51,10 +51,9 @@ def test_onnx_says_the_same_for_any_batch(tmp_path: Path, embedder: Embedder, pr
     pixels, images = made(5, how)
     given = embedder if precision == "fp32" else HalfEmbedder(embedder)
     write_onnx(given, how, tmp_path / "model.onnx", 20, 8)
-    session = onnx_session(tmp_path / "model.onnx", 1)
     wanted = embedder(images).detach().numpy()
     for count in (1, 5):
-        found = run_onnx(session, pixels[:count])
+        found = run_onnx(tmp_path / "model.onnx", pixels[:count], 1)
         assert (found.dtype, found.shape) == (np.float32, (count, 16))
         assert ((found * wanted[:count]).sum(axis=1) >= least).all()
     model = onnx.load(tmp_path / "model.onnx")
@@ -63,6 +62,16 @@ def test_onnx_says_the_same_for_any_batch(tmp_path: Path, embedder: Embedder, pr
     assert takers == {"Shape", "Cast"}  # TensorRT does no more with uint8
     kinds = {tensor.data_type for tensor in model.graph.initializer if len(tensor.dims) > 1}
     assert (onnx.TensorProto.FLOAT16 in kinds) == (precision == "fp16")
+
+
+def test_a_network_that_overflows_in_fp16_is_named(tmp_path: Path) -> None:
+    given = network("test_resnet")
+    with torch.no_grad():
+        next(given.neck.parameters()).fill_(1e6)
+    pixels, _ = made(3, given.config.preprocessing)
+    write_onnx(HalfEmbedder(given), given.config.preprocessing, tmp_path / "model.onnx", 20, 8)
+    with pytest.raises(ValueError, match=r"model.onnx: 3 of 3 embeddings are no numbers"):
+        run_onnx(tmp_path / "model.onnx", pixels, 1)
 
 
 def test_the_same_network_gives_the_same_bytes_without_paths_of_this_machine(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from cairn.export.onnx import HalfEmbedder, write_onnx
-from cairn.export.onnx_run import onnx_session, run_onnx
+from cairn.export.onnx_run import run_onnx
 from cairn.losses.attention import summed
 from cairn.losses.softmax import Softmax
 from cairn.networks.attention import AttentionBackbone, AttentionBranch
@@ -211,11 +211,10 @@ def test_onnx_says_the_same_for_any_batch_and_leaves_the_class_scores_out(tmp_pa
     embedder = embedder_of(name)
     how = embedder.config.preprocessing
     write_onnx(embedder, how, tmp_path / "model.onnx", 20, 8)
-    session = onnx_session(tmp_path / "model.onnx", 1)
     pixels, images = made(3, how)
     wanted = embedder(images).detach().numpy()
     for count in (1, 3):
-        found = run_onnx(session, pixels[:count])
+        found = run_onnx(tmp_path / "model.onnx", pixels[:count], 1)
         assert ((found * wanted[:count]).sum(axis=1) >= 0.9999).all()
     shapes = [tuple(tensor.dims) for tensor in onnx.load(tmp_path / "model.onnx").graph.initializer]
     assert (1, CLASSES, 1, 1) in shapes

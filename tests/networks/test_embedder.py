@@ -11,7 +11,7 @@ from photos_made import made
 from safetensors.torch import save_file
 
 from cairn.export.onnx import HalfEmbedder, write_onnx
-from cairn.export.onnx_run import onnx_session, run_onnx
+from cairn.export.onnx_run import run_onnx
 from cairn.networks.backbones import BackboneError, default_size, feature_shape, features_of, make_backbone
 from cairn.networks.embedder import Embedder, load_embedder, make_embedder, save_embedder
 from cairn.networks.necks import NECKS
@@ -62,9 +62,9 @@ def test_onnx_of_flat_maps_and_other_necks_says_the_same(tmp_path: Path, pooling
     embedder = make_embedder(CNN, "none", pooling, neck, 16, 96, 256, 50.0, "centre").eval()
     how = embedder.config.preprocessing
     write_onnx(embedder, how, tmp_path / "model.onnx", 20, 8)
-    session, (pixels, images) = onnx_session(tmp_path / "model.onnx", 1), made(3, how)
+    pixels, images = made(3, how)
     for count in (1, 3):
-        found = run_onnx(session, pixels[:count])
+        found = run_onnx(tmp_path / "model.onnx", pixels[:count], 1)
         assert ((found * embedder(images)[:count].detach().numpy()).sum(axis=1) >= 0.9999).all()
 
 

@@ -56,11 +56,10 @@ def test_it_is_exported_as_one_network_for_any_batch(
     both = network(mirrored=True, any_size=True, backbone=backbone)
     how = both.config.preprocessing
     write_onnx(both if precision == "fp32" else HalfEmbedder(both), how, tmp_path / "model.onnx", 20, 8)
-    session = onnx_session(tmp_path / "model.onnx", 1)
-    assert session.get_inputs()[0].shape[1:] == [64, 64, 3]
+    assert onnx_session(tmp_path / "model.onnx", 1).get_inputs()[0].shape[1:] == [64, 64, 3]
     pixels, images = made(3, how)
     wanted = both(images).detach().numpy()
     for count in (1, 3):
-        found = run_onnx(session, pixels[:count])
+        found = run_onnx(tmp_path / "model.onnx", pixels[:count], 1)
         assert found.shape == (count, 16)
         assert ((found * wanted[:count]).sum(axis=1) >= least).all()
