@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import imagehash
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 from PIL import Image
 
 from cairn.params import CleanParams
@@ -96,13 +94,3 @@ def as_jpeg(image: Image.Image, quality: int) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=quality, subsampling=0)
     return buffer.getvalue()
-
-
-def thumbnails(looks: list[Look]) -> NDArray[np.float32]:
-    """Float32 [photos, THUMBNAIL^2], each of mean 0 and length 1; all zero for a photo of one grey."""
-    pixels = np.frombuffer(b"".join(look.thumbnail for look in looks), np.uint8).reshape(len(looks), -1)
-    centred = pixels - pixels.mean(axis=1, keepdims=True)
-    unit: NDArray[np.float32] = (centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-6)).astype(
-        np.float32
-    )
-    return unit
