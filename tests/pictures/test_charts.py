@@ -15,7 +15,6 @@ from PIL import Image
 
 from cairn.metrics import coverage
 from cairn.pictures import style
-from cairn.pictures.bars import bars
 from cairn.pictures.class_sizes import class_sizes
 from cairn.pictures.loss_curves import loss_curves
 from cairn.pictures.precision_coverage import precision_coverage
@@ -35,14 +34,12 @@ FULL: dict[str, Draw] = {
     "loss_curves": lambda path: loss_curves(EPOCHS, path),
     "precision_coverage": lambda path: precision_coverage(CURVE, path, "Precision", threshold=0.6, target=0.75),
     "score_histograms": lambda path: score_histograms([0.9, 0.8], [0.4], [0.1, 0.2], path, threshold=0.5),
-    "bars": lambda path: bars({"fetch": 1.5, "clean": 20}, path, "Seconds per stage", "s"),
 }
 EMPTY: dict[str, Draw] = {
     "class_sizes": lambda path: class_sizes(np.array([], dtype=int), path, "Sizes"),
     "loss_curves": lambda path: loss_curves([], path),
     "precision_coverage": lambda path: precision_coverage(coverage.precision_coverage([], [], 5), path, "Precision"),
     "score_histograms": lambda path: score_histograms([], [], [-math.inf], path),
-    "bars": lambda path: bars({}, path, "Seconds per stage", "s"),
 }
 
 
@@ -73,25 +70,18 @@ def test_nothing_to_draw_gives_a_sentence_on_white(draw: Draw, tmp_path: Path, s
 
 
 def test_charts_leave_pyplot_alone() -> None:
-    names = ("bars", "class_sizes", "loss_curves", "precision_coverage", "score_histograms", "contact_sheet")
+    names = ("class_sizes", "loss_curves", "precision_coverage", "score_histograms", "contact_sheet")
     imports = "; ".join(f"import cairn.pictures.{name}" for name in names)
     code = f"import sys; {imports}; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_a_failed_drawing_leaves_the_old_picture(tmp_path: Path) -> None:
-    FULL["bars"](tmp_path / "a.png")
+    FULL["class_sizes"](tmp_path / "a.png")
     before = (tmp_path / "a.png").read_bytes()
     with pytest.raises(RuntimeError), style.chart(tmp_path / "a.png"):
         raise RuntimeError
     assert (tmp_path / "a.png").read_bytes() == before
-
-
-def test_bars_stand_in_proportion(tmp_path: Path, where: Where) -> None:
-    """Most pixels of the bars' colour in a row are the second bar's: eight times the first's."""
-    bars({"a": 10, "b": 80}, tmp_path / "a.png", "Two", "s")
-    widths = np.unique(where(tmp_path / "a.png", style.MAIN).sum(axis=1))
-    assert widths[-1] / widths[widths > 0][0] == pytest.approx(8, rel=0.05)
 
 
 def test_bins_stand_in_proportion(tmp_path: Path, where: Where) -> None:
