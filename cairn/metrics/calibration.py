@@ -5,20 +5,18 @@ A probability is that of an answer being right; an answer to a query that shows 
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cairn.metrics.inputs import MetricError
 
-Spacing = Literal["width", "mass"]  # bins as wide as each other in [0, 1], or holding as many answers each
-
 
 class Reliability(NamedTuple):
     """One row per bin that holds an answer, probabilities rising; all arrays [bins]."""
 
-    low: NDArray[np.float64]  # the bin's edges; of bins of equal mass, the least and the largest probability in it
+    low: NDArray[np.float64]  # the bin's edges
     high: NDArray[np.float64]
     answers: NDArray[np.int64]
     probability: NDArray[np.float64]  # mean of the predicted ones
@@ -30,12 +28,10 @@ class Reliability(NamedTuple):
         return float(np.average(np.abs(self.right - self.probability), weights=self.answers))
 
 
-def reliability(probabilities: ArrayLike, right: ArrayLike, bins: int = 10, spacing: Spacing = "width") -> Reliability:
+def reliability(probabilities: ArrayLike, right: ArrayLike, bins: int = 10) -> Reliability:
     """Probabilities float [n] and right bool [n], one row per answer, in bins.
 
-    width: bins [i / bins, (i + 1) / bins), the last one closed. mass: the answers in order of probability, cut into
-    `bins` parts whose sizes differ by at most one, but that equal probabilities share the bin of the first of them.
-    Without answers there are no rows.
+    The bins are [i / bins, (i + 1) / bins), the last one closed. Without answers there are no rows.
 
     Raises MetricError if shapes differ, right is not bool, a probability is not in [0, 1], or bins is below one.
     """
@@ -43,25 +39,19 @@ def reliability(probabilities: ArrayLike, right: ArrayLike, bins: int = 10, spac
     if bins < 1:
         raise MetricError(f"bins = {bins}; it must be at least 1")
     edges = np.arange(bins + 1) / bins
-    if spacing == "width":
-        places = np.minimum(np.searchsorted(edges, values, side="right") - 1, bins - 1)
-    else:
-        places = np.searchsorted(np.sort(values), values, side="left") * bins // max(1, len(values))
+    places = np.minimum(np.searchsorted(edges, values, side="right") - 1, bins - 1)
     used, group, answers = np.unique(places, return_inverse=True, return_counts=True)
-    low, high = (edges[used], edges[used + 1]) if spacing == "width" else _ends(values, group, len(used))
     means = (np.bincount(group, weights=of, minlength=len(used)) / answers for of in (values, flags))
-    return Reliability(low, high, answers.astype(np.int64), *means)
+    return Reliability(edges[used], edges[used + 1], answers.astype(np.int64), *means)
 
 
-def expected_calibration_error(
-    probabilities: ArrayLike, right: ArrayLike, bins: int = 15, spacing: Spacing = "width"
-) -> float:
+def expected_calibration_error(probabilities: ArrayLike, right: ArrayLike, bins: int = 15) -> float:
     """`Reliability.error`, in [0, 1], lower being better.
 
-    Naeini et al. 2015 and Guo et al. 2017, arXiv:1706.04599 (equal width, 15 bins); Nguyen and O'Connor 2015,
-    arXiv:1508.05154 (equal mass). Raises MetricError as `reliability` does, or without answers.
+    Naeini et al. 2015 and Guo et al. 2017, arXiv:1706.04599. Raises MetricError as `reliability` does, or without
+    answers.
     """
-    table = reliability(probabilities, right, bins, spacing)
+    table = reliability(probabilities, right, bins)
     _require_answers(len(table.answers))
     return table.error
 
@@ -74,16 +64,6 @@ def brier_score(probabilities: ArrayLike, right: ArrayLike) -> float:
     values, flags = _answers(probabilities, right)
     _require_answers(len(values))
     return float(((values - flags) ** 2).mean())
-
-
-def _ends(
-    values: NDArray[np.float64], group: NDArray[np.intp], groups: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The least and the largest value of each group."""
-    low, high = np.full(groups, np.inf), np.full(groups, -np.inf)
-    np.minimum.at(low, group, values)
-    np.maximum.at(high, group, values)
-    return low, high
 
 
 def _answers(probabilities: ArrayLike, right: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

@@ -5,12 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from cairn.metrics.calibration import Reliability
 from cairn.pictures.style import MAIN, PAPER, QUIET, chart, write_note
-
-THINNEST = 1.0  # % of the axis: the bar of a bin whose probabilities are all one
 
 
 def reliability_diagram(table: Reliability, path: Path, title: str) -> None:
@@ -38,7 +34,7 @@ def _draw_shares(axes: Any, table: Reliability) -> None:
 
 
 def _draw_counts(axes: Any, table: Reliability) -> None:
-    widths = np.maximum(100 * (table.high - table.low), THINNEST)
+    widths = 100 * (table.high - table.low)
     axes.bar(50 * (table.low + table.high), table.answers, widths, color=MAIN, edgecolor=PAPER)
     axes.set(xlabel="predicted probability, %", ylabel="answers")
     axes.grid(visible=False, axis="x")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cairn.metrics.calibration import Spacing, brier_score, expected_calibration_error, reliability
+from cairn.metrics.calibration import brier_score, expected_calibration_error, reliability
 from cairn.metrics.inputs import MetricError
 
 Rows = list[tuple[float, bool]]
@@ -20,15 +20,9 @@ probabilities = st.one_of(st.floats(0, 1), st.sampled_from([0.0, 0.1, 0.2, 0.3, 
 answers = st.lists(st.tuples(probabilities, st.booleans()), min_size=1, max_size=40)
 
 
-def slow_places(values: list[float], bins: int, spacing: str) -> list[int]:
-    """The bin of each answer, by looking at every edge or at every other answer."""
-    if spacing == "width":
-        return [max(i for i in range(bins) if i / bins <= value) for value in values]
-    return [sum(other < value for other in values) * bins // len(values) for value in values]
-
-
-def slow_error(rows: Rows, bins: int, spacing: str) -> float:
-    places = slow_places([value for value, _ in rows], bins, spacing)
+def slow_error(rows: Rows, bins: int) -> float:
+    """The bin of each answer by looking at every edge."""
+    places = [max(i for i in range(bins) if i / bins <= value) for value, _ in rows]
     total = 0.0
     for place in set(places):
         here = [row for row, its in zip(rows, places, strict=True) if its == place]
@@ -52,37 +46,20 @@ def test_five_bins_of_equal_width_by_hand() -> None:
     assert expected_calibration_error(*HAND, bins=5) == pytest.approx(wanted)
 
 
-def test_three_bins_of_equal_mass_by_hand() -> None:
-    table = reliability(*HAND, bins=3, spacing="mass")
-    assert table.low == pytest.approx([0.05, 0.2, 0.95])
-    assert table.high == pytest.approx([0.15, 0.5, 1.0])
-    assert table.answers.tolist() == [2, 2, 2]
-    assert table.right == pytest.approx([0, 1, 1])
-    assert expected_calibration_error(*HAND, bins=3, spacing="mass") == pytest.approx((0.1 + 0.65 + 0.025) / 3)
-
-
 def test_the_brier_score_by_hand() -> None:
     assert brier_score([1.0, 0.5, 0.2], [True, True, False]) == pytest.approx((0 + 0.25 + 0.04) / 3)
     assert brier_score([0.0], [True]) == 1
 
 
-@pytest.mark.parametrize("spacing", ["width", "mass"])
-@given(rows=answers, bins=st.integers(1, 20))
-def test_it_equals_one_answer_at_a_time_and_does_not_mind_the_order(spacing: Spacing, rows: Rows, bins: int) -> None:
-    found = expected_calibration_error(*split(rows), bins, spacing)
-    assert found == pytest.approx(slow_error(rows, bins, spacing), abs=1e-12)
-    assert expected_calibration_error(*split(rows[::-1]), bins, spacing) == pytest.approx(found, abs=1e-12)
-    table = reliability(*split(rows), bins, spacing)
+@given(answers, st.integers(1, 20))
+def test_it_equals_one_answer_at_a_time_and_does_not_mind_the_order(rows: Rows, bins: int) -> None:
+    found = expected_calibration_error(*split(rows), bins)
+    assert found == pytest.approx(slow_error(rows, bins), abs=1e-12)
+    assert expected_calibration_error(*split(rows[::-1]), bins) == pytest.approx(found, abs=1e-12)
+    table = reliability(*split(rows), bins)
     assert table.answers.sum() == len(rows)
     assert (table.low <= table.probability + 1e-12).all()
     assert (table.probability <= table.high + 1e-12).all()
-
-
-@given(st.lists(probabilities, min_size=1, max_size=40, unique=True), st.integers(1, 20))
-def test_bins_of_equal_mass_differ_by_at_most_one(values: list[float], bins: int) -> None:
-    answers = reliability(values, [True] * len(values), bins, "mass").answers
-    assert np.ptp(answers) <= 1
-    assert len(answers) == min(bins, len(values))
 
 
 @given(answers)
@@ -102,7 +79,7 @@ def test_probabilities_that_are_the_shares_have_no_error() -> None:
 
 
 def test_without_answers_there_are_no_bins_and_no_mean() -> None:
-    assert all(len(column) == 0 for spacing in ("width", "mass") for column in reliability([], [], 5, spacing))
+    assert all(len(column) == 0 for column in reliability([], [], 5))
     for metric in (brier_score, expected_calibration_error):
         with pytest.raises(MetricError, match="no answers"):
             metric([], [])

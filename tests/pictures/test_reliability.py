@@ -44,11 +44,6 @@ def test_bars_stand_in_proportion(tmp_path: Path, where: Callable[[Path, str], n
     assert tall / low == pytest.approx(4, rel=0.1)
 
 
-def test_a_bin_of_one_probability_is_still_seen(tmp_path: Path, where: Callable[[Path, str], np.ndarray]) -> None:
-    reliability_diagram(reliability([0.5] * 9, [True] * 9, 3, "mass"), tmp_path / "a.png", "Reliability")
-    assert where(tmp_path / "a.png", style.MAIN)[600:].any()
-
-
 def test_no_answers_give_a_sentence(tmp_path: Path, share_of: Callable[[Path, str], float]) -> None:
     reliability_diagram(reliability([], []), tmp_path / "a.png", "Reliability")
     assert 0.9 < share_of(tmp_path / "a.png", style.PAPER) < 0.999
