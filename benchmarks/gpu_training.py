@@ -181,7 +181,7 @@ class TimedEpoch(Epoch):
     def loader(self, first: int) -> Iterator[Any]:  # type: ignore[override]
         """Batches as the loop takes them."""
         left = len(self.batches) - first
-        source = super().loader(first) if self.given is None else repeat((self.given, None), left)
+        source = super().loader(first) if self.given is None else repeat(self.given, left)
         # Each worker comes with its first batches at once.
         warm = 4 + (2 * self.params.workers if self.given is None else 0)
         return timed(source, warm, self.settings.seconds, self.settings.device, self.window)
@@ -193,7 +193,7 @@ def course(name: str, settings: Settings, places: Sequence[Location], way: Way, 
     schedule = params.train.schedule
     many = [places[at % len(places)] for at in range(STEPS * settings.batch)]
     classes = np.arange(len(many)) % CLASSES
-    photos = AugmentedPhotos(many, classes.tolist(), preprocessing(name), schedule.augment, params.seed)
+    photos = AugmentedPhotos(many, preprocessing(name), schedule.augment, params.seed)
     batches = Shuffled(len(many), settings.batch, params.seed, drop_last=True).batches()
     return TimedEpoch(0, batches, classes, photos, params.train, "bf16", params.seed, settings, window, way.given)
 

@@ -102,20 +102,13 @@ AUGMENTS: dict[str, Callable[[int, AugmentParams], Augment]] = {
 }
 
 
-class AugmentedPhotos(Dataset[tuple[Tensor, int]]):
+class AugmentedPhotos(Dataset[Tensor]):
     """Photos as they are trained on, each changed by a seed made of (seed, epoch, position): any number of workers
     gives the same pixels. Set `epoch` and `size` before each epoch.
     """
 
-    def __init__(
-        self,
-        locations: Sequence[Location],
-        classes: Sequence[int],
-        how: Preprocessing,
-        augment: AugmentParams,
-        seed: int,
-    ) -> None:
-        self.locations, self.classes, self.how, self.augment, self.seed = locations, classes, how, augment, seed
+    def __init__(self, locations: Sequence[Location], how: Preprocessing, augment: AugmentParams, seed: int) -> None:
+        self.locations, self.how, self.augment, self.seed = locations, how, augment, seed
         self.epoch, self.size = 0, how.size
         self._readers = Readers()
         self._erase = v2.RandomErasing(augment.erase, inplace=True)
@@ -123,13 +116,14 @@ class AugmentedPhotos(Dataset[tuple[Tensor, int]]):
     def __len__(self) -> int:
         return len(self.locations)
 
-    def __getitem__(self, at: int) -> tuple[Tensor, int]:
+    def __getitem__(self, at: int) -> Tensor:
         image = decode(self._readers.read(self.locations[at]), self.how.short_side, self.how.max_megapixels)
         seed = int(np.random.SeedSequence((self.seed, self.epoch, at)).generate_state(1)[0])
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)  # torch.manual_seed prepares for GPUs too, a tenth of all this
             changed = _change(self.size, self.augment)(image)
-            return self._erase(torch.from_numpy(normalise(changed, self.how))), self.classes[at]
+            erased: Tensor = self._erase(torch.from_numpy(normalise(changed, self.how)))
+            return erased
 
 
 @functools.cache

@@ -87,9 +87,7 @@ def train(
     optimiser = make_optimiser(embedder, head, schedule)
     means = start(network, train_side, params, precision)
     fitting = fitting_of(network, optimiser, schedule)
-    photos = AugmentedPhotos(
-        train_side.locations, train_side.classes.tolist(), embedder.config.preprocessing, schedule.augment, seed
-    )
+    photos = AugmentedPhotos(train_side.locations, embedder.config.preprocessing, schedule.augment, seed)
     sampler = SAMPLERS[schedule.sampler.name](train_side.classes, means, schedule, seed)
     state = State(fitting.parts(), fitting.kept, keep)
     for epoch in range(state.epochs_done, schedule.epochs):
@@ -217,7 +215,7 @@ class Epoch:
     precision: str
     seed: int
 
-    def loader(self, first: int) -> DataLoader[tuple[Tensor, int]]:
+    def loader(self, first: int) -> DataLoader[Tensor]:
         """This process's part of the batches from `first` on."""
         part = PartOfBatches(self.batches[first:], world(), rank())
         pinned = torch.cuda.is_available()  # what lies so is copied while the GPU works
@@ -249,7 +247,7 @@ def run_epoch(fitting: Fitting, epoch: Epoch, state: State) -> float:
     loader, saved_every = epoch.loader(state.batches_done), (epoch.params.checkpoint_steps or 0) * schedule.accumulate
     what = f"epoch {epoch.number + 1}/{schedule.epochs}"
     found = progress(loader, what, unit="batch") if rank() == 0 else loader
-    for at, (images, _) in enumerate(found, start=state.batches_done):
+    for at, images in enumerate(found, start=state.batches_done):
         if saved_every and at and at % saved_every == 0:
             epoch.seed_torch(at)
         if fitting.rows is not None and at % schedule.accumulate == 0:

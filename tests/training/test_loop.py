@@ -93,7 +93,7 @@ def test_a_run_that_was_cut_off_goes_on_to_the_same_bytes(
     whole = fit(photos, tmp_path / "whole", settings(4))
     given = AugmentedPhotos.__getitem__
 
-    def cut(self: AugmentedPhotos, at: int) -> tuple[torch.Tensor, int]:
+    def cut(self: AugmentedPhotos, at: int) -> torch.Tensor:
         if self.epoch == 2 and at == 7:
             raise Cut
         return given(self, at)
@@ -126,7 +126,7 @@ def test_a_run_cut_off_in_an_epoch_goes_on_from_its_last_step(
     whole = run("whole")
     given, read = AugmentedPhotos.__getitem__, []
 
-    def cut(self: AugmentedPhotos, at: int) -> tuple[torch.Tensor, int]:
+    def cut(self: AugmentedPhotos, at: int) -> torch.Tensor:
         read.append(self.epoch)
         if read.count(1) == 20:
             raise Cut
@@ -205,10 +205,10 @@ def test_augmentation_depends_on_seed_epoch_and_position_alone(photos: Photos) -
     augment = settings(1).scratch.augment
 
     def pixels(seed: int, epoch: int, at: int) -> torch.Tensor:
-        data = AugmentedPhotos(photos.locations, photos.classes.tolist(), how, augment, seed)
+        data = AugmentedPhotos(photos.locations, how, augment, seed)
         data.epoch = epoch
         torch.manual_seed(np.random.default_rng().integers(1000).item())
-        return data[at][0]
+        return data[at]
 
     assert torch.equal(pixels(1, 0, 0), pixels(1, 0, 0))
     for other in ((2, 0, 0), (1, 1, 0)):

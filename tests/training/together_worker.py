@@ -97,7 +97,7 @@ def die_once() -> None:
     given = AugmentedPhotos.__getitem__
     read = []
 
-    def deadly(self: AugmentedPhotos, at: int) -> tuple[torch.Tensor, int]:
+    def deadly(self: AugmentedPhotos, at: int) -> torch.Tensor:
         read.append(self.epoch)
         if read.count(1) == 5:
             os.kill(os.getpid(), signal.SIGKILL)
