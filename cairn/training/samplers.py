@@ -3,36 +3,28 @@
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
-from torch.utils.data import Sampler
 
 from cairn.params import Schedule, TrainParams
 
 KMEANS_ROUNDS, KMEANS_STARTS = 25, 5
 
 
-class EpochBatches(Sampler[list[int]]):
-    """Batches of positions of photos, for a DataLoader's `batch_sampler`. Set `epoch` before each epoch."""
+class EpochBatches(ABC):
+    """Batches of positions of photos. Set `epoch` before each epoch."""
 
     def __init__(self, seed: int) -> None:
         self.seed, self.epoch = seed, 0
 
-    def __iter__(self) -> Iterator[list[int]]:
-        return (batch.tolist() for batch in self.batches())
-
     def batches(self) -> list[NDArray[np.int64]]:
-        """All batches of the epoch, parts of one array: 8 bytes a photo."""
+        """All batches of the epoch, as many in each, parts of one array: 8 bytes a photo."""
         return self._batches(np.random.default_rng((self.seed, self.epoch)))
-
-    @abstractmethod
-    def __len__(self) -> int:
-        """Batches of an epoch, the same in each."""
 
     @abstractmethod
     def _batches(self, rng: np.random.Generator) -> list[NDArray[np.int64]]:
@@ -47,9 +39,6 @@ class Shuffled(EpochBatches):
         super().__init__(seed)
         self.photos, self.batch_size = photos, batch_size
         self._used = photos - photos % batch_size if drop_last and photos > batch_size else photos
-
-    def __len__(self) -> int:
-        return math.ceil(self._used / self.batch_size)
 
     def _batches(self, rng: np.random.Generator) -> list[NDArray[np.int64]]:
         order = rng.permutation(self.photos)[: self._used]
@@ -72,9 +61,6 @@ class ClassesByImages(EpochBatches):
         super().__init__(seed)
         self.per_batch, self.images = per_batch, images
         self._members = members_of(classes, per_batch)
-
-    def __len__(self) -> int:
-        return _batch_count(self._members, self.per_batch, self.images)
 
     def _batches(self, rng: np.random.Generator) -> list[NDArray[np.int64]]:
         return list(_grouped(self._members, self.per_batch, self.images, rng))
@@ -108,9 +94,6 @@ class Subspaces(EpochBatches):
             raise ValueError(f"class {present[-1]} has no row among {len(class_means)} class means")
         numbers = cluster(class_means[present], clusters, per_batch, seed, rounds)
         self._clusters = [members.of(numbers == n) for n in range(int(numbers.max()) + 1)]
-
-    def __len__(self) -> int:
-        return sum(_batch_count(members, self.per_batch, self.images) for members in self._clusters)
 
     def _batches(self, rng: np.random.Generator) -> list[NDArray[np.int64]]:
         batches = np.concatenate([_grouped(m, self.per_batch, self.images, rng) for m in self._clusters])
