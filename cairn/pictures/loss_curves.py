@@ -11,33 +11,31 @@ from matplotlib.ticker import MaxNLocator
 
 from cairn.pictures.style import INK, SERIES, chart, write_note
 
+TITLE, LOSS = "Training", "train_loss"
 Epochs = Sequence[Mapping[str, float | None]]
 
 
 def loss_curves(
     epochs: Epochs,
     path: Path,
-    title: str = "Training",
-    losses: Sequence[str] = ("train_loss",),
     scores: Sequence[str] = ("validation_gap", "validation_accuracy"),
 ) -> None:
     """Draw a table of epochs (a row each, in order, numbered from 1) to a PNG at `path`.
 
-    losses, scores: the columns drawn above and below, the scores being better when higher; the first score's best
-    epoch is marked. None or NaN leaves a gap. Without epochs the PNG says so. Raises ValueError if a column is in
-    no row, or none is asked for.
+    scores: the columns drawn below the loss, better when higher; the first one's best epoch is marked. None or NaN
+    leaves a gap. Without epochs the PNG says so. Raises ValueError if a column is in no row.
     """
     if not epochs:
-        write_note(path, title, "No epochs were trained: the network is used as it came.")
+        write_note(path, TITLE, "No epochs were trained: the network is used as it came.")
         return
     known = {name for row in epochs for name in row}
-    missing = [name for name in (*losses, *scores) if name not in known]
-    if missing or not (losses or scores):
+    missing = [name for name in (LOSS, *scores) if name not in known]
+    if missing:
         raise ValueError(f"{path}: no columns {missing} to draw; the epochs have {sorted(known)}")
-    panels = [names for names in (losses, scores) if names]
+    panels = [names for names in ((LOSS,), scores) if names]
     with chart(path, size=(8.0, 1.2 + 2.4 * len(panels))) as figure:
         drawn = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
-        drawn[0].set_title(title)
+        drawn[0].set_title(TITLE)
         first_colour = 0
         for axes, names in zip(drawn, panels, strict=True):
             _draw(axes, epochs, names, first_colour)

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cairn.pictures.style import INK, MAIN, RIGHT, WRONG, chart, write_note
 
-BINS = 40
+TITLE, BINS = "Scores of the answers", 40
 
 
 def score_histograms(
@@ -20,7 +20,6 @@ def score_histograms(
     distractor: ArrayLike,
     path: Path,
     *,
-    title: str = "Scores of the answers",
     threshold: float | None = None,
 ) -> None:
     """Draw three groups of scores, floats [n] each, to a PNG at `path`: the share of each group per bin.
@@ -36,12 +35,12 @@ def score_histograms(
     }
     finite = np.concatenate([values[np.isfinite(values)] for values, _, _ in groups.values()])
     if not finite.size:
-        write_note(path, title, "No query was answered: there are no scores to draw.")
+        write_note(path, TITLE, "No query was answered: there are no scores to draw.")
         return
     edges = _edges(finite)
     with chart(path) as figure:
         axes = figure.subplots()
-        axes.set_title(title)
+        axes.set_title(TITLE)
         for name, (values, colour, line) in groups.items():
             heights = 100 * np.histogram(values[np.isfinite(values)], edges)[0] / max(1, len(values))
             axes.stairs(heights, edges, color=colour, alpha=0.22, fill=True)

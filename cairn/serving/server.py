@@ -79,17 +79,15 @@ def default_photos() -> Path | None:
 
 
 @contextmanager
-def running_server(
-    repository: Path, env: Path, timeout_s: float = STARTUP_S, photos: Path | None = None
-) -> Iterator[str]:
+def running_server(repository: Path, env: Path, photos: Path | None = None) -> Iterator[str]:
     """Serve `repository` on free loopback ports while the block runs; gives the gRPC address, host:port.
 
     `env` is the server's virtual environment. Raises ServerError if something is missing or the server does not
-    become ready within `timeout_s` seconds.
+    become ready within STARTUP_S seconds.
     """
     with (
         tempfile.TemporaryDirectory(prefix="cairn-serve-") as folder,
-        started(repository, env, Path(folder), free_ports(), LOOPBACK, timeout_s, photos=photos) as server,
+        started(repository, env, Path(folder), free_ports(), LOOPBACK, photos=photos) as server,
     ):
         yield server.address
 
@@ -110,7 +108,6 @@ def started(
     folder: Path,
     ports: Ports,
     host: str,
-    timeout_s: float = STARTUP_S,
     *,
     photos: Path | None = None,
     tls: Tls | None = None,
@@ -121,7 +118,7 @@ def started(
     Raises ServerError as running_server does, and if a port is taken; ControlError if CAIRN_CONTROL_KEY is no key.
     """
     serving = Serving(repository.absolute(), new_key(), host=host, ports=ports, photos=photos, tls=tls, verbose=verbose)
-    with serve(serving, env, folder, timeout_s) as server:
+    with serve(serving, env, folder, STARTUP_S) as server:
         yield server
 
 

@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw
 from cairn.sources.synthetic.solids import Flat, Floats, Mesh
 
 OVERSAMPLING = 2
+CLOUD_HEIGHT = 60.0  # over the camera
 NEAR = 0.05  # depth below which nothing is drawn
 NOISE = 256  # pixels of the tileable noise's side
 NOISE_STEPS = 16  # noise pixels for a texture unit
@@ -76,7 +77,7 @@ def look(eye: Floats, target: Floats, roll: float, field: float, width: int, hei
     return Camera(eye, right, up, forward, max(width, height) / 2 / float(np.tan(field / 2)), width, height)
 
 
-def open_canvas(camera: Camera, ground: Surface, sky: Surface, light: Light, cloud_height: float = 60.0) -> Canvas:
+def open_canvas(camera: Camera, ground: Surface, sky: Surface, light: Light) -> Canvas:
     """A canvas that shows the sky (id 0) over an endless ground (id 1; 2 where it lies in shadow)."""
     image = Image.new("I", (camera.width, camera.height), 0)
     canvas = Canvas(camera, image, ImageDraw.Draw(image), [])
@@ -84,7 +85,7 @@ def open_canvas(camera: Camera, ground: Surface, sky: Surface, light: Light, clo
     axes = np.array([[1.0, 0.0, 0.0]]), np.array([[0.0, 1.0, 0.0]])
     lit = _lit(np.array([ground.colour]), level, light)
     shadowed = _lit(np.array([ground.colour]), level, light._replace(sun_colour=light.sun_colour * 0.12))
-    overhead = np.array([[0.0, 0.0, camera.eye[2] + cloud_height]])
+    overhead = np.array([[0.0, 0.0, camera.eye[2] + CLOUD_HEIGHT]])
     floor = np.array([[0.0, 0.0, 0.0]])
     for surface, point, colour in (
         (sky, overhead, np.array([sky.colour])),

@@ -57,7 +57,7 @@ class Mesh(NamedTuple):
     boxes: Floats  # [s, 2, 3], least and greatest corner of each solid
 
 
-def box(low: Point, high: Point, paint: Paint, top: Paint | None = None) -> Solid:
+def box(low: Point, high: Point, paint: Paint) -> Solid:
     """An upright box from its least to its greatest corner; the underside is left out."""
     (x0, y0, z0), (x1, y1, z1) = low, high
     return [
@@ -65,7 +65,7 @@ def box(low: Point, high: Point, paint: Paint, top: Paint | None = None) -> Soli
         Face([(x1, y0, z0), (x1, y1, z0), (x1, y1, z1), (x1, y0, z1)], paint),
         Face([(x1, y1, z0), (x0, y1, z0), (x0, y1, z1), (x1, y1, z1)], paint),
         Face([(x0, y1, z0), (x0, y0, z0), (x0, y0, z1), (x0, y1, z1)], paint),
-        Face([(x0, y0, z1), (x1, y0, z1), (x1, y1, z1), (x0, y1, z1)], top or paint),
+        Face([(x0, y0, z1), (x1, y0, z1), (x1, y1, z1), (x0, y1, z1)], paint),
     ]
 
 
@@ -75,17 +75,10 @@ def slab(width: float, depth: float, bottom: float, top: float, paint: Paint, at
     return box((x - width / 2, y - depth / 2, bottom), (x + width / 2, y + depth / 2, top), paint)
 
 
-def lathe(
-    profile: Sequence[Flat],
-    sides: int,
-    paint: Paint,
-    at: Flat = (0.0, 0.0),
-    turn: float = 0.0,
-    top: Paint | None = None,
-) -> Solid:
+def lathe(profile: Sequence[Flat], sides: int, paint: Paint, at: Flat = (0.0, 0.0), turn: float = 0.0) -> Solid:
     """A body turned on an upright axis over `at`: `profile` is (radius, height) from the bottom to the top.
 
-    A side's corner lies at angle `turn` (radians). `top` paints the part of the profile that ends the body.
+    A side's corner lies at angle `turn` (radians).
     """
     angles = turn + np.arange(sides) * 2 * np.pi / sides
     circle = [(float(np.cos(angle)), float(np.sin(angle))) for angle in angles]
@@ -103,7 +96,7 @@ def lathe(
                 outline = [low[j], high[k], high[j]]
             solid.append(Face(outline, paint))
     if profile[-1][0] > 0:
-        solid.append(Face(rings[-1], top or paint))
+        solid.append(Face(rings[-1], paint))
     return solid
 
 
