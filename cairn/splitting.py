@@ -22,6 +22,7 @@ from scipy.sparse.csgraph import connected_components
 
 from cairn.manifest import by_image_id, whole
 from cairn.params import SplitParams
+from cairn.ranks import earlier_alike
 
 SIDES = ("train", "validation", "index", "test")
 TRAIN, VALIDATION, INDEX, TEST = range(len(SIDES))
@@ -305,18 +306,9 @@ def _allocate(groups: Groups, rules: Rules, hashes: NDArray[np.uint64]) -> Ints:
 
 def _line_up(groups: Groups, hashes: NDArray[np.uint64]) -> tuple[Ints, Ints]:
     """Groups by owner, anchors first, then the larger first, equal ones as drawn; and each one's rank in its class."""
-    draws = _hash(hashes[groups.owner], _ORDER, _ranks(groups.owner))
+    draws = _hash(hashes[groups.owner], _ORDER, earlier_alike(groups.owner))
     order = np.lexsort((draws, -groups.size, ~groups.anchors, groups.owner))
-    return order, _ranks(groups.owner[order])
-
-
-def _ranks(classes: Ints) -> Ints:
-    """How many of the same class stand before each, int64 [rows]."""
-    order = np.argsort(classes, kind="stable")
-    begins = np.cumsum(np.bincount(classes)) - np.bincount(classes)
-    ranks = np.empty(len(classes), np.int64)
-    ranks[order] = np.arange(len(classes)) - begins[classes[order]]
-    return ranks
+    return order, earlier_alike(groups.owner[order])
 
 
 def _place_largest_first(owner: Ints, size: Ints, indexable: Bools, lack: Floats) -> Ints:
@@ -325,7 +317,7 @@ def _place_largest_first(owner: Ints, size: Ints, indexable: Bools, lack: Floats
     One round places one group of every class that has any left: rounds are as many as the groups of one class.
     """
     side = np.empty(len(owner), np.int64)
-    ranks = _ranks(owner)
+    ranks = earlier_alike(owner)
     rounds = np.argsort(ranks, kind="stable")
     ends = np.cumsum(np.bincount(ranks))
     for now in np.split(rounds, ends[:-1]):
@@ -342,7 +334,7 @@ def _place_singles(owner: Ints, lack: Floats, hashes: NDArray[np.uint64]) -> Int
     total = wanted.sum(axis=1, keepdims=True)
     wanted = np.divide(wanted, total, out=np.zeros_like(wanted), where=total > 0)
     ends = _shares(wanted, np.bincount(owner, minlength=len(lack)), hashes).cumsum(axis=1)
-    return np.asarray((_ranks(owner)[:, None] >= ends[owner]).sum(axis=1))
+    return np.asarray((earlier_alike(owner)[:, None] >= ends[owner]).sum(axis=1))
 
 
 def _shares(ratios: Floats, totals: Ints, hashes: NDArray[np.uint64]) -> Ints:

@@ -103,8 +103,8 @@ AUGMENTS: dict[str, Callable[[int, AugmentParams], Augment]] = {
 
 
 class AugmentedPhotos(Dataset[Tensor]):
-    """Photos as they are trained on, each changed by a seed made of (seed, epoch, position): any number of workers
-    gives the same pixels. Set `epoch` and `size` before each epoch.
+    """Photos as they are trained on, each changed by a seed made of (seed, epoch, position, how often it stands in the
+    batch before): any number of workers gives the same pixels. Set `epoch` and `size` before each epoch.
     """
 
     def __init__(self, locations: Sequence[Location], how: Preprocessing, augment: AugmentParams, seed: int) -> None:
@@ -116,9 +116,10 @@ class AugmentedPhotos(Dataset[Tensor]):
     def __len__(self) -> int:
         return len(self.locations)
 
-    def __getitem__(self, at: int) -> Tensor:
+    def __getitem__(self, place: tuple[int, int]) -> Tensor:
+        at, before = place
         image = decode(self._readers.read(self.locations[at]), self.how.short_side, self.how.max_megapixels)
-        seed = int(np.random.SeedSequence((self.seed, self.epoch, at)).generate_state(1)[0])
+        seed = int(np.random.SeedSequence((self.seed, self.epoch, at, before)).generate_state(1)[0])
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)  # torch.manual_seed prepares for GPUs too, a tenth of all this
             changed = _change(self.size, self.augment)(image)

@@ -27,6 +27,7 @@ from cairn.networks.necks import STARTED
 from cairn.params import Schedule, TrainParams
 from cairn.processes import rank, world
 from cairn.progress import progress
+from cairn.ranks import earlier_alike
 from cairn.training.augment import AugmentedPhotos
 from cairn.training.averaging import averaged
 from cairn.training.checkpoint import State
@@ -393,9 +394,5 @@ def pooled_features(embedder: Embedder, side: Photos, params: TrainParams, preci
 
 def looked_at(classes: NDArray[np.int64]) -> NDArray[np.int64]:
     """Up to START_PHOTOS positions, or one of each class where there are more: as many of each as can be, in order."""
-    order = np.argsort(classes, kind="stable")
-    numbers, first, counts = np.unique(classes[order], return_index=True, return_counts=True)
-    nth = np.empty(len(classes), np.int64)
-    nth[order] = np.arange(len(classes)) - np.repeat(first, counts)
-    most = max(START_PHOTOS, len(numbers))
-    return np.sort(np.lexsort((np.arange(len(classes)), nth))[:most])
+    most = max(START_PHOTOS, len(np.unique(classes)))
+    return np.sort(np.argsort(earlier_alike(classes), kind="stable")[:most])

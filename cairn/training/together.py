@@ -22,6 +22,7 @@ from torch.overrides import TorchFunctionMode
 
 from cairn.networks.embedder import Embedder, Seen
 from cairn.processes import rank, world
+from cairn.ranks import earlier_alike
 
 
 class PartOfBatches:
@@ -38,10 +39,12 @@ class PartOfBatches:
     def __len__(self) -> int:
         return len(self.batches)
 
-    def __iter__(self) -> Iterator[list[int]]:
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        """Positions of photos, and how often each stands in the batch before."""
         for batch in self.batches:
             size = len(batch) // self.parts
-            yield batch[self.part * size : (self.part + 1) * size].tolist()
+            own = slice(self.part * size, (self.part + 1) * size)
+            yield list(zip(batch[own].tolist(), earlier_alike(batch)[own].tolist(), strict=True))
 
 
 class _Seeing(nn.Module):

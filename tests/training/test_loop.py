@@ -93,10 +93,10 @@ def test_a_run_that_was_cut_off_goes_on_to_the_same_bytes(
     whole = fit(photos, tmp_path / "whole", settings(4))
     given = AugmentedPhotos.__getitem__
 
-    def cut(self: AugmentedPhotos, at: int) -> torch.Tensor:
-        if self.epoch == 2 and at == 7:
+    def cut(self: AugmentedPhotos, place: tuple[int, int]) -> torch.Tensor:
+        if self.epoch == 2 and place[0] == 7:
             raise Cut
-        return given(self, at)
+        return given(self, place)
 
     with monkeypatch.context() as patch, pytest.raises(Cut):
         patch.setattr(AugmentedPhotos, "__getitem__", cut)
@@ -126,11 +126,11 @@ def test_a_run_cut_off_in_an_epoch_goes_on_from_its_last_step(
     whole = run("whole")
     given, read = AugmentedPhotos.__getitem__, []
 
-    def cut(self: AugmentedPhotos, at: int) -> torch.Tensor:
+    def cut(self: AugmentedPhotos, place: tuple[int, int]) -> torch.Tensor:
         read.append(self.epoch)
         if read.count(1) == 20:
             raise Cut
-        return given(self, at)
+        return given(self, place)
 
     with monkeypatch.context() as patch:
         patch.setattr(AugmentedPhotos, "__getitem__", cut)
@@ -200,18 +200,18 @@ def test_without_training_a_linear_neck_whitens_what_the_backbone_sees(photos: P
     assert equal(unfitted(fresh(), photos, random, "fp32"), fresh())
 
 
-def test_augmentation_depends_on_seed_epoch_and_position_alone(photos: Photos) -> None:
+def test_augmentation_depends_on_seed_epoch_position_and_repetition_alone(photos: Photos) -> None:
     how = fresh().config.preprocessing
     augment = settings(1).scratch.augment
 
-    def pixels(seed: int, epoch: int, at: int) -> torch.Tensor:
+    def pixels(seed: int, epoch: int, before: int) -> torch.Tensor:
         data = AugmentedPhotos(photos.locations, how, augment, seed)
         data.epoch = epoch
         torch.manual_seed(np.random.default_rng().integers(1000).item())
-        return data[at]
+        return data[0, before]
 
     assert torch.equal(pixels(1, 0, 0), pixels(1, 0, 0))
-    for other in ((2, 0, 0), (1, 1, 0)):
+    for other in ((2, 0, 0), (1, 1, 0), (1, 0, 1)):
         assert not torch.equal(pixels(1, 0, 0), pixels(*other))
 
 

@@ -93,8 +93,10 @@ def test_a_killed_process_has_all_start_again_from_the_last_checkpoint(folder: P
 
 def test_parts_are_equal_and_in_order_and_a_batch_that_has_none_is_an_error() -> None:
     batches = [np.arange(6), np.arange(10, 14)]
-    assert list(PartOfBatches(batches, 2, 0)) == [[0, 1, 2], [10, 11]]
-    assert list(PartOfBatches(batches, 2, 1)) == [[3, 4, 5], [12, 13]]
+    assert list(PartOfBatches(batches, 2, 0)) == [[(0, 0), (1, 0), (2, 0)], [(10, 0), (11, 0)]]
+    assert list(PartOfBatches(batches, 2, 1)) == [[(3, 0), (4, 0), (5, 0)], [(12, 0), (13, 0)]]
+    again = [np.array([7, 8, 7, 7])]
+    assert [list(PartOfBatches(again, 2, part)) for part in (0, 1)] == [[[(7, 0), (8, 0)]], [[(7, 1), (7, 2)]]]
     with pytest.raises(ValueError, match="a batch of 4 photos cannot be split evenly over 3 processes"):
         PartOfBatches(batches, 3, 0)
 

@@ -97,11 +97,11 @@ def die_once() -> None:
     given = AugmentedPhotos.__getitem__
     read = []
 
-    def deadly(self: AugmentedPhotos, at: int) -> torch.Tensor:
+    def deadly(self: AugmentedPhotos, place: tuple[int, int]) -> torch.Tensor:
         read.append(self.epoch)
         if read.count(1) == 5:
             os.kill(os.getpid(), signal.SIGKILL)
-        return given(self, at)
+        return given(self, place)
 
     AugmentedPhotos.__getitem__ = deadly  # type: ignore[method-assign]
 
