@@ -143,7 +143,7 @@ def _fetch_whole(session: requests.Session, wanted: Wanted, part: Path, work: _W
     right = None if wanted.md5_url is None else _fetch_md5(session, wanted.md5_url, work)
     for _ in range(2):
         work.move(_size(part))
-        _patiently(lambda: _attempt(session, wanted.url, part, work), lambda: _size(part), wanted.url, work)
+        _patiently(lambda: _attempt(session, wanted, part, work), lambda: _size(part), wanted.url, work)
         found = None if right is None else md5_of(part)
         if found == right:
             discard(_tag_file(part))
@@ -183,34 +183,46 @@ def _patiently(attempt: Callable[[], T], size: Callable[[], int], url: str, work
             work.pause(failures, error.wait_s)
 
 
-def _attempt(session: requests.Session, url: str, part: Path, work: _Work) -> None:
+def _attempt(session: requests.Session, wanted: Wanted, part: Path, work: _Work) -> None:
     """One request for what is missing of `part`, appended as it comes."""
     start = _size(part)
-    with _answer(session, url, _range(part, start), work) as response:
-        first, total = _place(response, url, work)
+    with _answer(session, wanted.url, _range(part, start, wanted.md5_url is not None), work) as response:
+        first, total = _place(response, wanted.url, work)
         if response.status_code == 416:
             if total == start:
                 return
             _restart(part, work)
             raise _Passing(f"the server has no bytes from {start}")
+        if first and not _goes_on(part, response):
+            _restart(part, work)
+            raise _Passing("the server has another file by now")
         if first != start:
             _restart(part, work)
             if first:
                 raise _Passing(f"bytes from {start} wanted, from {first} given")
         _remember_tag(part, response)
         if total is not None:
-            work.expect(url, total)
+            work.expect(wanted.url, total)
         _append(part, response, work)
     if total is not None and _size(part) != total:
         raise _Passing(f"{_size(part)} of {total} bytes came")
 
 
-def _range(part: Path, start: int) -> dict[str, str]:
-    """Headers that ask for a file from byte `start` on, or for all of it if it is no longer the one begun with."""
-    if not start:
-        return {}
+def _range(part: Path, start: int, checked: bool) -> dict[str, str]:
+    """Headers that ask for a file from byte `start` on, or for all of it if it is no longer the one begun with.
+
+    For all of it too if neither a tag nor, later, an md5 (`checked`) would tell.
+    """
     tag = _tag_file(part)
+    if not start or not (checked or tag.exists()):
+        return {}
     return {"Range": f"bytes={start}-"} | ({"If-Range": tag.read_text()} if tag.exists() else {})
+
+
+def _goes_on(part: Path, response: requests.Response) -> bool:
+    """Whether the answer is of the file begun with, as far as tags tell: some servers do not heed If-Range."""
+    tag = _tag_file(part)
+    return not tag.exists() or response.headers.get("ETag", tag.read_text()) == tag.read_text()
 
 
 def _append(part: Path, response: requests.Response, work: _Work) -> None:

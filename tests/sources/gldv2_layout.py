@@ -152,6 +152,7 @@ class Manners:
     corrupt: Counter[str] = field(default_factory=Counter)  # a byte is wrong so many times
     stalls: Counter[str] = field(default_factory=Counter)  # nothing comes after half the body so many times
     ignore_range: bool = False
+    ignore_if_range: bool = False
     headers: dict[str, dict[str, str]] = field(default_factory=dict)  # said instead of the right ones
     redirects: dict[str, str] = field(default_factory=dict)  # to another path, by an answer whose body does not come
     requests: Counter[str] = field(default_factory=Counter)
@@ -223,7 +224,7 @@ def _answer(handler: BaseHTTPRequestHandler, root: Path, manners: Manners) -> No
     if manners.use(manners.corrupt, path):
         body = body[:-1] + bytes([body[-1] ^ 1])
     headers, status, start = {"ETag": tag}, 200, 0
-    if wanted and not manners.ignore_range and handler.headers.get("If-Range", tag) == tag:
+    if wanted and not manners.ignore_range and (manners.ignore_if_range or handler.headers.get("If-Range", tag) == tag):
         found = re.fullmatch(r"bytes=(\d+)-", wanted)
         start = int(found[1]) if found else 0
         if start >= len(body):

@@ -106,13 +106,28 @@ def test_a_part_longer_than_the_file_is_begun_anew(site: Site, checked: bool) ->
     assert get(site, checked) == CONTENT
 
 
-def test_a_file_that_changed_on_the_server_is_begun_anew(site: Site) -> None:
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_file_that_changed_on_the_server_is_begun_anew(site: Site, ignored: bool) -> None:
     manners = site[2]
+    manners.ignore_if_range = ignored
     manners.cut_after["a.tar"], manners.cuts["a.tar"] = 300_000, 1
     with pytest.raises(SourceError):
         get(site, checked=False, effort=EFFORT._replace(retries=0))
     (site[0] / "server" / "a.tar").write_bytes(CONTENT[::-1])
     assert get(site, checked=False) == CONTENT[::-1]
+
+
+@pytest.mark.parametrize("checked", [True, False])
+def test_without_a_strong_tag_only_an_md5_lets_a_part_be_gone_on_with(site: Site, checked: bool) -> None:
+    manners = site[2]
+    manners.headers["a.tar"] = {"ETag": 'W/"1"'}
+    manners.cut_after["a.tar"], manners.cuts["a.tar"] = 300_000, 1
+    with pytest.raises(SourceError):
+        get(site, checked, EFFORT._replace(retries=0))
+    if not checked:
+        (site[0] / "server" / "a.tar").write_bytes(CONTENT[::-1])
+    assert get(site, checked) == (CONTENT if checked else CONTENT[::-1])
+    assert (manners.ranges[-1][1] is None) == (not checked)
 
 
 def test_a_wrong_part_is_found_by_its_md5(site: Site) -> None:
