@@ -14,6 +14,9 @@ from torch import nn
 PROBE_SEED = 0x5EED_CA1C  # of no meaning, and unlike any that weights were made with
 
 
+LFS_POINTER = b"version https://git-lfs"
+
+
 class BackboneError(ValueError):
     """A backbone, weights or a shape of features that cannot be had."""
 
@@ -70,19 +73,31 @@ def make_backbone(name: str, weights: str, image_size: int, classes: int = 0, an
             raise BackboneError(f"weights {weights!r}: no such file; give a .safetensors or .pth file, hub, or none")
         arguments["pretrained_cfg_overlay"] = {"file": weights, **({"num_classes": classes} if classes else {})}
     plain = {key: value for key, value in arguments.items() if key != "pretrained_cfg_overlay"}
+    fresh = _seeded(name, pretrained=False, **plain)
     try:
-        fresh = _seeded(name, pretrained=False, **plain)
         network = _seeded(name, pretrained=True, **arguments)
-    except BackboneError:
-        raise
-    except (RuntimeError, OSError, ValueError) as error:
-        raise BackboneError(f"{name}: weights {weights!r} cannot be loaded: {error}") from error
+    except Exception as error:  # of a broken file it may be of any kind
+        advice = "give a whole .safetensors or .pth file of tensors by name, hub, or none"
+        raise BackboneError(f"{name}: weights {weights!r} cannot be loaded: {why(weights, error)}; {advice}") from error
     # timm passes over keys that it does not find, and would leave those tensors as the seed made them.
     loaded = network.state_dict()
     random = [k for k, v in fresh.state_dict().items() if v.ndim > 1 and v.std() > 0 and torch.equal(v, loaded[k])]
     if random:
         raise BackboneError(f"{name}: weights {weights!r} are of another network; they have no {', '.join(random[:3])}")
     return network
+
+
+def why(weights: str, error: Exception) -> str:
+    """What is wrong with a file of weights whose reader raised `error`, in one sentence."""
+    if Path(weights).is_file():
+        with Path(weights).open("rb") as file:
+            start = file.read(len(LFS_POINTER))
+        if start == LFS_POINTER:
+            return "it is a Git LFS pointer, in the place of which `git lfs pull` puts the file"
+        if not start:
+            return "it is empty"
+    # Sentences after the first are advice that is none here, such as to run the code in the file.
+    return f"{type(error).__name__}: {' '.join(str(error).split())}".partition(". ")[0]
 
 
 def _seeded(name: str, **arguments: Any) -> nn.Module:

@@ -110,6 +110,32 @@ def test_refusals_name_what_was_asked_for(tmp_path: Path) -> None:
         load_embedder(tmp_path)
 
 
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n"
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "pth"])
+@pytest.mark.parametrize("broken", ["pointer", "empty", "half", "html", "list"])
+def test_a_broken_file_of_weights_is_refused_with_what_is_wrong(tmp_path: Path, kind: str, broken: str) -> None:
+    file = tmp_path / f"w.{kind}"
+    tensors = timm.create_model(CNN, pretrained=False).state_dict()
+    {"safetensors": save_file, "pth": torch.save}[kind](tensors, file)
+    make_backbone(CNN, str(file), 160)
+    whole = file.read_bytes()
+    contents = {
+        "pointer": POINTER,
+        "empty": b"",
+        "half": whole[: len(whole) // 2],
+        "html": b"<html>no such file</html>",
+    }
+    if broken == "list":
+        torch.save([1, 2], file)
+    else:
+        file.write_bytes(contents[broken])
+    said = {"pointer": "git lfs pull", "empty": "it is empty"}.get(broken, "Error: ")
+    with pytest.raises(BackboneError, match=rf"{CNN}: weights '{file}' cannot be loaded: .*{said}.*; give a whole "):
+        make_backbone(CNN, str(file), 160)
+
+
 def test_joined_backbones_see_their_own_colours_and_weigh_the_same(tmp_path: Path) -> None:
     torch.manual_seed(0)
     joined = make_embedder(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from cairn.networks.backbones import BackboneError
+from cairn.networks.backbones import BackboneError, why
 from cairn.networks.device import best_device
 from cairn.retrieval.local.features import Extractor, Features, strongest
 from cairn.retrieval.rerankers.local_features import LocalFeaturesParams
@@ -54,7 +54,9 @@ def load_aliked(weights: str, max_features: int) -> ALIKED:
         state = {GRID: network.state_dict()[GRID], **load_file(weights)}
         network.load_state_dict(state, strict=True)
     except (SafetensorError, RuntimeError) as error:
-        raise BackboneError(f"local_features: weights {weights!r} are none of {MODEL}: {error}") from error
+        raise BackboneError(
+            f"local_features: weights {weights!r} are none of {MODEL}: {why(weights, error)}; give its own file"
+        ) from error
     return network.eval().to(best_device())
 
 
