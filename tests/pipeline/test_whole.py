@@ -24,6 +24,7 @@ from whole.verify import changes, cloned, compared, nothing_from_elsewhere, toge
 
 from cairn.manifest import read_images
 from cairn.shards import ShardReader
+from cairn.tracking import DATABASE
 
 
 def killed_repro(run: Run, when: Callable[[], bool]) -> None:
@@ -61,6 +62,7 @@ def test_a_second_clone_elsewhere_and_killed_in_training_ends_with_the_same_byte
         nothing_from_elsewhere(run)
         assert compared(first, run.folder, None) == []
         assert not any((run.folder / "build" / ".partial").iterdir())
+        assert (run.folder / DATABASE).exists()
 
 
 def test_counts_add_up_from_stage_to_stage(first: Path) -> None:

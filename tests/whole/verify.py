@@ -3,9 +3,10 @@
 PYTHONPATH=tests python -m whole.verify
 
 The second clone lies in another folder and runs as another user, with another locale, time zone, clock, hash seed and
-order of the entries of folders; it is killed in the middle of some stages and goes on. dvc.lock, every out, and what a
-real Triton server answers on both exports, photo by photo, must be the same to the byte. Ends with status 1 otherwise,
-and where a stage was over before it could be killed; `--one-by-one` then says which change it was.
+order of the entries of folders; it logs to MLflow, is killed in the middle of some stages and goes on. dvc.lock,
+every out, and what a real Triton server answers on both exports, photo by photo, must be the same to the byte. Ends
+with status 1 otherwise, and where a stage was over before it could be killed; `--one-by-one` then says which change it
+was.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import pyarrow.parquet as pq
-from whole.project import ROOT, clone, differences, result, stages
+from whole.project import LOGGED, ROOT, clone, differences, result, stages
 from whole.running import NOBODY, Run, given_to, no_other_user
 
 from cairn.client import Answer, Client
@@ -61,6 +62,7 @@ def changes(work: Path) -> dict[str, Elsewhere]:
         "another clock": Elsewhere(variables={"CAIRN_CLOCK_OFFSET_S": str(CLOCK_OFFSET_S), **python}),
         "another order of folders": Elsewhere(variables={"CAIRN_SHUFFLE": "7", **python}),
         "another hash seed": Elsewhere(variables={"PYTHONHASHSEED": "12345"}),
+        "logged to MLflow": Elsewhere(variables=LOGGED),
         "killed and gone on": Elsewhere(killed_in=KILLED_IN),
     }
     if no_other_user() is None:
