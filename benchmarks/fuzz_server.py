@@ -4,7 +4,8 @@
 
 Photos of every format with bytes flipped, cut off or spliced; tensors of wrong names, types, shapes and lengths; gRPC
 messages that are none. A request of a seed and number is always the same one. Exits with 1 if a good photo was answered
-otherwise than before, a process was replaced, a status came that no request should get, or memory grew by over 2 %.
+otherwise than before, a process was replaced, a status came that no request should get, or without a reason, or memory
+grew by over 2 %.
 """
 
 from __future__ import annotations
@@ -237,8 +238,14 @@ def sent(call: Callable[..., bytes], made: Wrong) -> tuple[grpc.StatusCode, str]
     try:
         call(made.message, timeout=TIMEOUT_S)
     except grpc.RpcError as error:
-        return error.code(), error.details()
+        return error.code(), error.details() or ""
     return grpc.StatusCode.OK, ""
+
+
+def unfit(made: Wrong, status: grpc.StatusCode, reason: str) -> bool:
+    """Whether a wrong request got what it should not: such a status, or no reason."""
+    unsaid = status is not grpc.StatusCode.OK and not reason.strip()
+    return unsaid or status in NEVER or (made.allowed is not None and status not in made.allowed)
 
 
 def send(
@@ -247,9 +254,9 @@ def send(
     """Send requests several at a time and count what they get. Returns what they should not have got."""
     faults = []
     for number, (status, reason) in zip(made, pool.map(partial(sent, call), made.values()), strict=True):
-        kind, allowed = made[number].kind, made[number].allowed
+        kind = made[number].kind
         counts[f"{kind}: {status.name}"] += 1
-        if status in NEVER or (allowed is not None and status not in allowed):
+        if unfit(made[number], status, reason):
             faults.append(f"request {number} ({kind}) got {status.name}: {reason}")
     return faults
 

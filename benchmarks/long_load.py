@@ -9,7 +9,8 @@ at from 60 % of the time on, when new processes have seen as much as they will r
 
 Prints what requests got, how long after each kill they failed, and memory. Exits with 1 if a good
 photo was answered otherwise than by its landmark, or failed without a kill within RECOVERY_S before it; if a wrong
-request got what no request should get, or the server died; or if memory grew by over 2 %.
+request got what no request should get, or no reason, or the server died; or if memory grew by over 2 %, or was looked
+at too rarely to say.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from pathlib import Path
 import grpc
 import numpy as np
 from bench_switch import add, publish, read_photos
-from fuzz_server import INFER, TIMEOUT_S, Wrong, corpus, grown, memory, processes, wrong
+from fuzz_server import INFER, TIMEOUT_S, WINDOW, Wrong, corpus, grown, memory, processes, unfit, wrong
 from PIL import Image
 from serving_load import arrivals
 
@@ -43,8 +44,10 @@ from cairn.serving.command import LOOPBACK
 from cairn.serving.server import Server, default_server_env, free_ports, started
 
 BAD_SHARE = 0.3
-LOOK_EVERY_S = 5.0
+LOOK_EVERY_S = 5.0  # less where the time is short
 RECOVERY_S = 30.0  # within which a killed process must be back
+# What a request gets whose model has just lost its process.
+AWAY = {grpc.StatusCode.INTERNAL, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNAVAILABLE}
 TRIAL_S, CLIENTS = 10.0, 16  # of the full load
 KILLED_BY, LOOKED_FROM = 0.3, 0.6  # shares of the time
 SOME_PHOTOS, BAD_MODELS = 256, {"landmark", "preprocess", "embed", "retrieve"}
@@ -108,7 +111,8 @@ async def bad(call: grpc.aio.UnaryUnaryMultiCallable, made: Wrong, number: int, 
     except grpc.aio.AioRpcError as error:
         status, reason = error.code(), error.details() or ""
     seen.outcomes[f"{made.kind}: {status.name}"] += 1
-    if made.allowed is not None and status not in made.allowed and not _by_a_kill(seen, sent, time.perf_counter()):
+    excused = status in AWAY and reason and _by_a_kill(seen, sent, time.perf_counter())
+    if unfit(made, status, reason) and not excused:
         seen.faults.append(f"request {number} ({made.kind}) got {status.name}: {reason}")
 
 
@@ -161,6 +165,7 @@ def disturb(server: Server, folder: Path, args: argparse.Namespace, seen: Seen) 
     begin, whole = time.perf_counter(), set(processes(server).values())
     rng, whole_s = np.random.default_rng([args.seed, 2]), args.minutes * 60
     switch, kills, numbers = args.switch_every, args.kills, 0
+    look_every = min(LOOK_EVERY_S, whole_s * (1 - LOOKED_FROM) / (3 * WINDOW))
     while (now := time.perf_counter() - begin) < whole_s:
         if now >= switch:
             add(folder, numbers, like_no_photo(rng))
@@ -177,7 +182,7 @@ def disturb(server: Server, folder: Path, args: argparse.Namespace, seen: Seen) 
         if now >= whole_s * LOOKED_FROM and set((now_running := processes(server)).values()) == whole:
             with suppress(ProcessLookupError, FileNotFoundError):  # it ended between the listing and the look
                 seen.looks.append(memory(now_running))
-        time.sleep(LOOK_EVERY_S)
+        time.sleep(look_every)
 
 
 def report(seen: Seen) -> list[str]:
@@ -198,6 +203,8 @@ def report(seen: Seen) -> list[str]:
     for reason, waits in sorted(reasons.items(), key=lambda item: -len(item[1]))[:10]:
         print(f"{len(waits):8}  {reason[:160]}; waited {max(waits):.1f} s at most")
     faults = [f"failed without a kill: {why}" for sent, end, why in seen.failures if not _by_a_kill(seen, sent, end)]
+    if len(seen.looks) < 2 * WINDOW:
+        faults.append(f"memory was looked at {len(seen.looks)} times; {2 * WINDOW} are needed: give it more --minutes")
     return seen.faults + faults + grown(seen.looks)
 
 
