@@ -37,7 +37,7 @@ def answer_each(
     good item becomes an INVALID_ARG error with the first reason: there is nothing to answer.
     """
     tidy()
-    batches = [_input(request, input_name).ravel().tolist() for request in requests]
+    batches = [input_of(request, input_name).ravel().tolist() for request in requests]
     done = work([item for batch in batches for item in batch])
     ends = list(accumulate(len(batch) for batch in batches))
     parts = [done[end - len(batch) : end] for batch, end in zip(batches, ends, strict=True)]
@@ -48,11 +48,11 @@ def _stacked(part: Sequence[NDArray[np.uint8] | DecodeError], output_name: str) 
     good = [item for item in part if not isinstance(item, DecodeError)]
     errors = [str(item) if isinstance(item, DecodeError) else "" for item in part]
     if not good:
-        return _error(errors[0], triton.TritonError.INVALID_ARG)
+        return error_of(errors[0], triton.TritonError.INVALID_ARG)
     blank = np.zeros_like(good[0])
     rows = np.stack([blank if isinstance(item, DecodeError) else item for item in part])
     reasons = np.array([[error.encode()] for error in errors], dtype=np.object_)
-    return _response({output_name: rows, ERROR: reasons})
+    return response_of({output_name: rows, ERROR: reasons})
 
 
 def answer_together(
@@ -71,7 +71,7 @@ def answer_together(
         return _answered_together(requests, input_name, work, errors_too)
     except ValueError as error:
         if len(requests) == 1:
-            return [_error(str(error), triton.TritonError.INVALID_ARG)]
+            return [error_of(str(error), triton.TritonError.INVALID_ARG)]
         return [one for request in requests for one in answer_together([request], input_name, work, errors_too)]
 
 
@@ -79,7 +79,7 @@ def _answered_together(
     requests: Sequence[Any], input_name: str, work: Callable[..., Mapping[str, NDArray[Any]]], errors_too: bool
 ) -> list[Any]:
     tidy()
-    batches = [_input(request, input_name) for request in requests]
+    batches = [input_of(request, input_name) for request in requests]
     arguments = [np.concatenate(batches)]
     if errors_too:
         parts = [_errors(request, len(batch)) for request, batch in zip(requests, batches, strict=True)]
@@ -87,7 +87,7 @@ def _answered_together(
     outputs = work(*arguments)
     ends = list(accumulate(len(batch) for batch in batches))
     return [
-        _response({name: rows[end - len(batch) : end] for name, rows in outputs.items()})
+        response_of({name: rows[end - len(batch) : end] for name, rows in outputs.items()})
         for batch, end in zip(batches, ends, strict=True)
     ]
 
@@ -99,15 +99,18 @@ def _errors(request: Any, rows: int) -> NDArray[Any]:
     return given
 
 
-def _input(request: Any, name: str) -> NDArray[Any]:
+def input_of(request: Any, name: str) -> NDArray[Any]:
+    """An input tensor of the request."""
     array: NDArray[Any] = triton.get_input_tensor_by_name(request, name).as_numpy()
     return array
 
 
-def _response(outputs: Mapping[str, NDArray[Any]]) -> Any:
+def response_of(outputs: Mapping[str, NDArray[Any]]) -> Any:
+    """The response with these outputs."""
     tensors = [triton.Tensor(name, np.ascontiguousarray(array)) for name, array in outputs.items()]
     return triton.InferenceResponse(output_tensors=tensors)
 
 
-def _error(message: str, code: int) -> Any:
+def error_of(message: str, code: int) -> Any:
+    """The response that is an error, `code` being Triton's number for its status."""
     return triton.InferenceResponse(error=triton.TritonError(message, code))

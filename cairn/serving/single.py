@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import triton_python_backend_utils as triton
 from numpy.typing import NDArray
 
 from cairn.photos import DecodeError
 from cairn.serving.memory import tidy
+from cairn.serving.requests import error_of, response_of
 from cairn.serving.showing import PhotosUnavailable, UnknownPhoto
 from cairn.serving.verifying import CheckError
 
@@ -52,21 +52,13 @@ def answer_one(request: Any, work: Callable[[Any], Tensors]) -> Any:
     """
     tidy()
     try:
-        outputs = work(request)
+        return response_of(work(request))
     except AskedFailed as error:
-        return _error(error, error.status)
+        return error_of(str(error), error.status)
     except (CheckError, DecodeError, UnknownPhoto) as error:
-        return _error(error, triton.TritonError.INVALID_ARG)
+        return error_of(str(error), triton.TritonError.INVALID_ARG)
     except PhotosUnavailable as error:
-        return _error(error, triton.TritonError.UNAVAILABLE)
-    tensors = [triton.Tensor(name, np.ascontiguousarray(array)) for name, array in outputs.items()]
-    return triton.InferenceResponse(output_tensors=tensors)
-
-
-def input_of(request: Any, name: str) -> NDArray[Any]:
-    """An input tensor of the request."""
-    array: NDArray[Any] = triton.get_input_tensor_by_name(request, name).as_numpy()
-    return array
+        return error_of(str(error), triton.TritonError.UNAVAILABLE)
 
 
 def parameters_of(request: Any) -> dict[str, Any]:
@@ -89,7 +81,3 @@ def ask(model: str, inputs: Tensors, outputs: Sequence[str], request: Any) -> di
         reason = response.error().message()
         raise AskedFailed(reason, triton.TritonError.UNAVAILABLE if reason.endswith(BUSY) else response.error().code())
     return {tensor.name(): tensor.as_numpy() for tensor in response.output_tensors()}
-
-
-def _error(error: Exception, status: int) -> Any:
-    return triton.InferenceResponse(error=triton.TritonError(str(error), status))

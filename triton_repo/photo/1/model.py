@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from cairn.serving.requests import input_of
 from cairn.serving.showing import IndexPhotos
-from cairn.serving.single import answer_one, input_of, repository_of
+from cairn.serving.single import answer_one, repository_of
 
 
 class TritonPythonModel:

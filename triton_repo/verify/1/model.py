@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from cairn.serving.single import AskedFailed, answer_one, ask, input_of, outputs_of, parameters_of, repository_of
+from cairn.serving.requests import input_of
+from cairn.serving.single import AskedFailed, answer_one, ask, outputs_of, parameters_of, repository_of
 from cairn.serving.verifying import OUTPUTS, Verifier, checked
 
 
