@@ -19,7 +19,7 @@ from cairn.metrics.groups import by_landmark, by_size
 from cairn.metrics.ranking import mean_average_precision, recall_at_k
 from cairn.metrics.recognition import accuracy, micro_f1
 from cairn.retrieval.answer import AnswerRule
-from cairn.retrieval.neighbours import NONE, Neighbours
+from cairn.retrieval.neighbours import NONE, Neighbours, joined_neighbours
 from cairn.retrieval.result import Result
 
 RECALL_AT = (1, 5, 10)
@@ -57,23 +57,23 @@ class Judged:
 
     def only(self, chosen: NDArray[np.bool_]) -> Judged:
         """The chosen queries, bool [queries]."""
-        kept = Neighbours(self.found.image_ids[chosen], self.found.landmark_ids[chosen], self.found.scores[chosen])
-        return Judged(self.image_ids[chosen], self.true[chosen], self.landmark_ids[chosen], self.scores[chosen], kept)
+        return Judged(
+            self.image_ids[chosen],
+            self.true[chosen],
+            self.landmark_ids[chosen],
+            self.scores[chosen],
+            self.found.only(chosen),
+        )
 
 
 def joined(parts: Sequence[Judged]) -> Judged:
     """The queries of several, one at least, as one."""
-    found = [part.found for part in parts]
     return Judged(
         np.concatenate([part.image_ids for part in parts]),
         np.concatenate([part.true for part in parts]),
         np.concatenate([part.landmark_ids for part in parts]),
         np.concatenate([part.scores for part in parts]),
-        Neighbours(
-            np.concatenate([part.image_ids for part in found]),
-            np.concatenate([part.landmark_ids for part in found]),
-            np.concatenate([part.scores for part in found]),
-        ),
+        joined_neighbours([part.found for part in parts]),
     )
 
 

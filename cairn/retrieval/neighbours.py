@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,3 +39,16 @@ class Neighbours:
 
     def __len__(self) -> int:
         return len(self.scores)
+
+    def only(self, chosen: NDArray[np.generic]) -> Neighbours:
+        """Those of the chosen queries, bool [queries] or row numbers in any order."""
+        return Neighbours(self.image_ids[chosen], self.landmark_ids[chosen], self.scores[chosen])
+
+
+def joined_neighbours(parts: Sequence[Neighbours]) -> Neighbours:
+    """Those of several sets of queries, one at least, as one."""
+    return Neighbours(
+        np.concatenate([part.image_ids for part in parts]),
+        np.concatenate([part.landmark_ids for part in parts]),
+        np.concatenate([part.scores for part in parts]),
+    )

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cairn.retrieval.neighbours import NONE, Neighbours
+from cairn.retrieval.neighbours import NONE, Neighbours, joined_neighbours
 
 UNIT_WITHIN = 1e-3  # a unit vector's length may be off by so much
 
@@ -55,10 +55,8 @@ class Result:
 
     def only(self, chosen: NDArray[np.generic]) -> Result:
         """The chosen queries, bool [queries] or row numbers in any order."""
-        found = self.neighbours
-        kept = Neighbours(found.image_ids[chosen], found.landmark_ids[chosen], found.scores[chosen])
         answers = None if self.answers is None else Answers(*(part[chosen] for part in self.answers))
-        return Result(self.queries[chosen], kept, self.query_ids[chosen], answers)
+        return Result(self.queries[chosen], self.neighbours.only(chosen), self.query_ids[chosen], answers)
 
     def rescored(self, scores: NDArray[np.floating]) -> Result:
         """The same neighbours under other scores [queries, k], sorted by them; equal ones keep their order.
@@ -94,12 +92,7 @@ def searched(
 
 def joined_results(parts: Sequence[Result]) -> Result:
     """The queries of several results without answers, one at least, as one."""
-    found = [part.neighbours for part in parts]
-    neighbours = Neighbours(
-        np.concatenate([each.image_ids for each in found]),
-        np.concatenate([each.landmark_ids for each in found]),
-        np.concatenate([each.scores for each in found]),
-    )
+    neighbours = joined_neighbours([part.neighbours for part in parts])
     ids = np.concatenate([part.query_ids for part in parts])
     return searched(np.concatenate([part.queries for part in parts]), neighbours, ids)
 
