@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from cairn.evaluation import Judged, order_for_people
 from cairn.metrics.coverage import Curve
 from cairn.pictures.contact_sheet import SheetRow, contact_sheet
+from cairn.pictures.photos import ReadImage
 from cairn.pictures.precision_coverage import precision_coverage as draw_precision_coverage
 from cairn.pictures.score_histograms import score_histograms
 from cairn.retrieval.answer import AnswerRule
@@ -24,8 +24,6 @@ TITLES = {
     "least_sure_right": "Least sure right answers",
     "surest_wrong": "Surest wrong answers",
 }
-
-ReadImage = Callable[[int], Image.Image]  # image number -> photo
 
 
 def draw_answers(

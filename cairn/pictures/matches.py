@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from cairn.evaluation import Judged, order_for_people
-from cairn.pictures.answers import ReadImage, name_of
+from cairn.pictures.answers import name_of
+from cairn.pictures.photos import ReadImage
 from cairn.pictures.style import GROUND, INK, MAIN, PAPER, QUIET, RIGHT, RULE, WRONG, font, write_note, write_sheet
 from cairn.pictures.tiles import BORDER, CAPTION_LINE, CAPTION_SIZE, GAP, MARGIN, blank_sheet, shortened
 from cairn.retrieval.local.pixels import reduced

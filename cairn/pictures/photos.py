@@ -15,11 +15,11 @@ from cairn.manifest import as_image_id
 from cairn.photos import decode
 from cairn.shards import ShardReader
 
+ReadImage = Callable[[int], Image.Image]  # image number -> photo
+
 
 @contextmanager
-def open_photos(
-    root: Path, images: pa.Table, short_side: int, max_megapixels: float
-) -> Iterator[Callable[[int], Image.Image]]:
+def open_photos(root: Path, images: pa.Table, short_side: int, max_megapixels: float) -> Iterator[ReadImage]:
     """A function from image number to the RGB photo in the shards below `root`; each is decoded once.
 
     `images` are rows of a manifest, sorted by image id. The function raises KeyError for other photos.

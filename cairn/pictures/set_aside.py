@@ -9,33 +9,27 @@ import pyarrow.compute as pc
 from PIL import Image
 
 from cairn.cleaning.reasons import REASONS
+from cairn.manifest import as_number
 from cairn.params import CleanParams
-from cairn.photos import DecodeError, decode
-from cairn.pictures.dropped_sheet import DroppedRow, dropped_sheet
-from cairn.shards import ShardReader
-
-SHOWN = 6
+from cairn.photos import DecodeError
+from cairn.pictures.dropped_sheet import MOST_PHOTOS, DroppedRow, dropped_sheet
+from cairn.pictures.photos import ReadImage, open_photos
 
 
 def draw_set_aside(raw: Path, images: pa.Table, dropped: pa.Table, params: CleanParams, path: Path) -> None:
-    """Draw up to SHOWN photos for each reason, with the evidence below, to a PNG at `path`."""
+    """Draw up to MOST_PHOTOS photos for each reason, with the evidence below, to a PNG at `path`."""
     rows = []
-    with ShardReader(raw) as reader:
+    with open_photos(raw, images, params.short_side, params.max_megapixels) as read:
         for reason in REASONS:
             chosen = dropped.filter(pc.equal(dropped["reason"], reason))
-            photos = [
-                (_open(reader, images, image_id, params), said)
-                for image_id, said in zip(
-                    chosen["image_id"][:SHOWN].to_pylist(), chosen["evidence"][:SHOWN].to_pylist(), strict=True
-                )
-            ]
+            shown = chosen.select(["image_id", "evidence"])[:MOST_PHOTOS].to_pylist()
+            photos = [(_opened(read, row["image_id"]), row["evidence"]) for row in shown]
             rows.append(DroppedRow(reason, chosen.num_rows, photos))
     dropped_sheet(rows, path, "Photos set aside, and why")
 
 
-def _open(reader: ShardReader, images: pa.Table, image_id: str, params: CleanParams) -> Image.Image | None:
-    row = images.filter(pc.equal(images["image_id"], image_id)).select(["shard", "offset", "size"]).to_pylist()[0]
+def _opened(read: ReadImage, image_id: str) -> Image.Image | None:
     try:
-        return decode(reader.read(row["shard"], row["offset"], row["size"]), params.short_side, params.max_megapixels)
+        return read(as_number(image_id))
     except DecodeError:
         return None
