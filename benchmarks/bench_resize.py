@@ -27,9 +27,9 @@ from numpy.typing import NDArray
 from photos_made import as_jpeg, scenes
 from PIL import Image
 
-from cairn.cleaning.inspection import Look, Place, look_at
+from cairn.cleaning.inspection import Look, look_at
 from cairn.params import CleanParams, load_params
-from cairn.shards import write_shards
+from cairn.shards import Member, write_shards
 
 MEGAPIXELS = (1, 2, 3, 4, 6, 8, 12)
 DIFFERENT = 6  # photos of each size; the count repeats them
@@ -81,15 +81,15 @@ def plain_loop(files: list[Path], out: Path, params: CleanParams) -> None:
         )
 
 
-def look(raw: Path, params: CleanParams, place: Place) -> tuple[Look, float]:
+def look(raw: Path, params: CleanParams, place: Member) -> tuple[Look, float]:
     """What cleaning does to one photo, and the processor time it took."""
     start = time.process_time()
     return look_at(raw, params, place), time.process_time() - start
 
 
-def places(folder: Path, contents: dict[str, bytes]) -> list[Place]:
+def places(folder: Path, contents: dict[str, bytes]) -> list[Member]:
     """The photos in shards."""
-    return [Place(*member) for member in write_shards(contents.items(), folder, 64_000_000)]
+    return list(write_shards(contents.items(), folder, 64_000_000))
 
 
 def main() -> None:

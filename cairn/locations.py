@@ -48,3 +48,8 @@ class Readers:
     def read(self, at: Location) -> bytes:
         """The photo's bytes. Raises ShardError."""
         return self._readers.setdefault(at.root, ShardReader(at.root)).read(at.shard, at.offset, at.size)
+
+    def forget_removed(self) -> None:
+        """Close the shards of folders that are gone, so that their disk is freed."""
+        for root in [root for root in self._readers if not root.exists()]:
+            self._readers.pop(root).close()

@@ -6,7 +6,6 @@ import os
 import warnings
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -18,14 +17,6 @@ from cairn.shards import ShardReader
 
 DECODED = "decoded"
 SHORT_SIDE = 64  # pixels: JPEG decodes far faster to a small picture, and a broken one shows all the same
-
-
-class Place(NamedTuple):
-    """Where a photo lies."""
-
-    shard: str
-    offset: int
-    size: int
 
 
 def sample_rows(rows: int, sample: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -41,7 +32,7 @@ def decode_rows(raw: Path, images: pa.Table, rows: NDArray[np.int64], max_megapi
     Raises ShardError if a shard cannot be read.
     """
     chosen = images.take(pa.array(rows))
-    places = [Place(*row) for row in zip(*(chosen[name].to_pylist() for name in Place._fields), strict=True)]
+    places = list(zip(*(chosen[name].to_pylist() for name in ("shard", "offset", "size")), strict=True))
     with warnings.catch_warnings(), ShardReader(raw) as reader, ThreadPool(os.cpu_count()) as pool:
         # Set here for all threads: each would otherwise put back the filters that another one had set.
         warnings.simplefilter("ignore")
@@ -49,7 +40,7 @@ def decode_rows(raw: Path, images: pa.Table, rows: NDArray[np.int64], max_megapi
         return list(progress(outcomes, "decode photos", len(places)))
 
 
-def _outcome(reader: ShardReader, place: Place, max_megapixels: float) -> str:
+def _outcome(reader: ShardReader, place: tuple[str, int, int], max_megapixels: float) -> str:
     content = reader.read(*place)
     try:
         decode(content, SHORT_SIDE, max_megapixels)

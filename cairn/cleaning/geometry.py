@@ -17,7 +17,6 @@ import numpy as np
 import pyarrow as pa
 from tqdm import tqdm
 
-from cairn.cleaning.inspection import Place
 from cairn.cleaning.neighbours import Doubts, Surroundings
 from cairn.params import GeometryVoteParams
 from cairn.photos import decode
@@ -27,7 +26,7 @@ from cairn.retrieval.local.features import Extractor, Features
 from cairn.retrieval.local.matching import inliers, matches
 from cairn.retrieval.local.pixels import reduced
 from cairn.retrieval.neighbours import NONE
-from cairn.shards import ShardReader
+from cairn.shards import Member, ShardReader
 
 MAX_FEATURES = 1000
 RATIO = 0.85  # nearest distance over second
@@ -49,7 +48,7 @@ class Task(NamedTuple):
     """Checks that share photos, and where and of which label those are, by row."""
 
     checks: list[Check]
-    places: dict[int, Place]
+    places: dict[int, Member]
     labels: dict[int, int]
 
 
@@ -79,7 +78,7 @@ def doubts_by_geometry(
     """
     checks = [check for row in rows if (check := _check(around, row, params)).needed]
     columns = (images[name].to_pylist() for name in ("image_id", "shard", "offset", "size"))
-    places = [Place(*place) for place in zip(*columns, strict=True)]
+    places = [Member(*place) for place in zip(*columns, strict=True)]
     tasks = list(_tasks(checks, around, places))
     doubts: Doubts = {}
     bar: tqdm[None]
@@ -102,7 +101,7 @@ def _check(around: Surroundings, row: int, params: GeometryVoteParams) -> Check:
     return Check(row, same, min(params.min_friends, int(around.independent[row])))
 
 
-def _tasks(checks: list[Check], around: Surroundings, places: list[Place]) -> Iterator[Task]:
+def _tasks(checks: list[Check], around: Surroundings, places: list[Member]) -> Iterator[Task]:
     """A task a landmark, whose photos are compared with each other; distractors some at a time."""
     alike: dict[tuple[int, int], list[Check]] = defaultdict(list)
     for number, check in enumerate(checks):

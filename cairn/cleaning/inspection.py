@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple
 
 import imagehash
 import pyarrow as pa
@@ -18,19 +17,10 @@ from PIL import Image
 from cairn.params import CleanParams
 from cairn.photos import DecodeError, decode, true_size
 from cairn.progress import progress
-from cairn.shards import ShardReader
+from cairn.shards import Member, ShardReader
 
 THUMBNAIL = 16  # pixels a side
 JPEG_SIDE = 65_500  # pixels of a JPEG's side at most, as libjpeg sets it
-
-
-class Place(NamedTuple):
-    """A photo's id and where it lies."""
-
-    image_id: str
-    shard: str
-    offset: int
-    size: int
 
 
 @dataclass(frozen=True)
@@ -56,7 +46,7 @@ class Look:
 def inspect(raw: Path, images: pa.Table, params: CleanParams) -> Iterator[Look]:
     """Look at every photo of the manifest in its order, with params.workers processes."""
     columns = (images[name].to_pylist() for name in ("image_id", "shard", "offset", "size"))
-    places = [Place(*row) for row in zip(*columns, strict=True)]
+    places = [Member(*row) for row in zip(*columns, strict=True)]
     look = partial(look_at, raw, params)
     if params.workers == 1:
         yield from progress(map(look, places), "look at photos", len(places))
@@ -66,7 +56,7 @@ def inspect(raw: Path, images: pa.Table, params: CleanParams) -> Iterator[Look]:
         yield from progress(pool.imap(look, places, chunksize=16), "look at photos", len(places))
 
 
-def look_at(raw: Path, params: CleanParams, place: Place) -> Look:
+def look_at(raw: Path, params: CleanParams, place: Member) -> Look:
     """Read, decode and measure one photo."""
     with ShardReader(raw) as reader:
         content = reader.read(place.shard, place.offset, place.size)
@@ -76,10 +66,10 @@ def look_at(raw: Path, params: CleanParams, place: Place) -> Look:
         if min(width, height) > params.short_side and max(image.size) > JPEG_SIDE:
             raise DecodeError(f"{width} x {height} pixels, too long a shape for a JPEG of the stored size")
     except DecodeError as error:
-        return Look(place.image_id, error=str(error))
+        return Look(place.name, error=str(error))
     grey = image.convert("L")
     return Look(
-        place.image_id,
+        place.name,
         width=width,
         height=height,
         pixels=hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest(),

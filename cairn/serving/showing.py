@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import NamedTuple
 
+from cairn.locations import Location, Readers
 from cairn.retrieval.entries import ADDED_PHOTOS, ENTRIES_FILE, Entries, EntriesError
 from cairn.serving.command import PHOTOS_VARIABLE
-from cairn.shards import ShardError, ShardReader
+from cairn.shards import ShardError
 
 WAY_OUT = f"start the server with --photos FOLDER (or {PHOTOS_VARIABLE}), the folder of the index's shards"
 
@@ -21,15 +21,6 @@ class PhotosUnavailable(RuntimeError):
     """Photos that this server was not given, or that are not those of its index; the message says the way out."""
 
 
-class Place(NamedTuple):
-    """Where a photo's bytes lie; a photo of the pipeline has the same place in every version of the index."""
-
-    folder: Path
-    shard: str  # relative to the folder
-    offset: int
-    size: int
-
-
 class IndexPhotos:
     """The photos of the index, in each version of it that lies in the repository."""
 
@@ -37,7 +28,7 @@ class IndexPhotos:
         """`retrieve` is the model's folder, with a folder for each version; `photos` holds the pipeline's shards."""
         self._retrieve, self._photos = retrieve, photos
         self._entries: dict[int, Entries] = {}
-        self._readers: dict[Path, ShardReader] = {}
+        self._readers = Readers()
 
     @classmethod
     def of_server(cls, repository: Path) -> IndexPhotos:
@@ -45,9 +36,10 @@ class IndexPhotos:
         folder = os.environ.get(PHOTOS_VARIABLE)
         return cls(repository / "retrieve", Path(folder) if folder else None)
 
-    def find(self, image_id: str, version: int | None = None) -> Place:
+    def find(self, image_id: str, version: int | None = None) -> Location:
         """Where a photo lies, by its id of 16 hexadecimal characters, in a version of the index; none: in the newest.
 
+        A photo of the pipeline has the same place in every version.
         Raises UnknownPhoto, or PhotosUnavailable if the version is gone or the server was given no photos.
         """
         version = self._newest() if version is None else version
@@ -55,16 +47,15 @@ class IndexPhotos:
         if entry is None:
             raise UnknownPhoto(f"image id {image_id!r}: version {version} of the index has no such photo")
         if Path(entry.shard).parts[0] == ADDED_PHOTOS:
-            return Place(self._retrieve / str(version), entry.shard, entry.offset, entry.size)
+            return Location(self._retrieve / str(version), entry.shard, entry.offset, entry.size)
         if self._photos is None:
             raise PhotosUnavailable(f"this server was not given the index's photos; {WAY_OUT}")
-        return Place(self._photos, entry.shard, entry.offset, entry.size)
+        return Location(self._photos, entry.shard, entry.offset, entry.size)
 
-    def read(self, place: Place) -> bytes:
+    def read(self, place: Location) -> bytes:
         """The photo's bytes, an image file. Raises PhotosUnavailable if its shard is missing or outside the folder."""
-        reader = self._readers.setdefault(place.folder, ShardReader(place.folder))
         try:
-            return reader.read(place.shard, place.offset, place.size)
+            return self._readers.read(place)
         except ShardError as error:
             raise PhotosUnavailable(f"{error}; {WAY_OUT}") from error
 
@@ -88,5 +79,4 @@ class IndexPhotos:
     def _forget_removed(self) -> None:
         """Close what belongs to versions that are gone, so that their disk is freed."""
         self._entries = {v: each for v, each in self._entries.items() if (self._retrieve / str(v)).exists()}
-        for folder in [folder for folder in self._readers if not folder.exists()]:
-            self._readers.pop(folder).close()
+        self._readers.forget_removed()

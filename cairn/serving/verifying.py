@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cairn.locations import Location
 from cairn.photos import DecodeError, decode
 from cairn.retrieval.local import EXTRACTORS
 from cairn.retrieval.local.features import Features
@@ -17,7 +18,7 @@ from cairn.retrieval.local.pixels import reduced
 from cairn.retrieval.local.remembered import remembered
 from cairn.retrieval.rerankers.local_features import LocalFeaturesParams, fitted
 from cairn.serving.preparing import Preparer
-from cairn.serving.showing import IndexPhotos, PhotosUnavailable, Place
+from cairn.serving.showing import IndexPhotos, PhotosUnavailable
 from cairn.serving.threads import threads
 
 CHECKED = 5  # neighbours compared where the request says nothing
@@ -104,12 +105,12 @@ class Verifier:
                 rows.append(np.hstack([where, query.shares(fit.query), other.shares(fit.photo)]))
         return {"inliers": counts, "matches": np.concatenate(rows)}
 
-    def _look_at(self, place: Place) -> Seen:
+    def _look_at(self, place: Location) -> Seen:
         try:
             return self._seen(self._photos.read(place))
         except DecodeError as error:
             raise PhotosUnavailable(
-                f"{place.folder / place.shard}: no photo at {place.offset} ({error}); the index is of other shards, "
+                f"{place.root / place.shard}: no photo at {place.offset} ({error}); the index is of other shards, "
                 "run `make repro` and start the server again"
             ) from error
 
