@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from cairn.files import write_table
+from cairn.retrieval.neighbours import NONE
 
 IMAGES = pa.schema(
     [
@@ -78,6 +79,11 @@ def by_image_id(table: pa.Table) -> pa.Table:
     """The table in order of its image ids; one that is in order already, as manifests are, is not touched."""
     ids = whole(table["image_id"])
     return table if pc.all(pc.less_equal(ids[:-1], ids[1:])).as_py() is not False else table.sort_by("image_id")
+
+
+def labels_of(images: pa.Table) -> NDArray[np.int64]:
+    """The landmark ids, int64 [rows], NONE for a distractor."""
+    return np.asarray(pc.fill_null(images["landmark_id"], NONE).to_numpy(), np.int64)
 
 
 def as_image_id(number: int) -> str:

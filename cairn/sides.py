@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from cairn.locations import Location, Photos, locations
-from cairn.manifest import as_numbers, by_image_id, read_images, whole
+from cairn.manifest import as_numbers, by_image_id, labels_of, read_images, whole
 from cairn.retrieval.neighbours import NONE
 from cairn.stage import CLEAN, RAW, SPLIT, StageError
 
@@ -53,10 +53,9 @@ def read_sides() -> Sides:
     images, split = read_images(CLEAN), by_image_id(pq.read_table(SPLIT))
     if not images["image_id"].equals(split["image_id"]):
         raise StageError(f"{SPLIT} and {CLEAN}/images.parquet name different photos; run `dvc repro split`")
-    landmark_ids = pc.fill_null(images["landmark_id"], NONE).to_numpy().astype(np.int64)
     side = whole(split["side"]).dictionary_encode()
     names = np.array(side.dictionary.to_pylist(), np.str_)
-    return Sides(images, names[side.indices.to_numpy()], landmark_ids)
+    return Sides(images, names[side.indices.to_numpy()], labels_of(images))
 
 
 def image_numbers(images: pa.Table) -> NDArray[np.int64]:

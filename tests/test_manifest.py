@@ -17,6 +17,7 @@ from cairn.manifest import (
     as_number,
     as_numbers,
     image_id_of,
+    labels_of,
     read_images,
     write_images,
 )
@@ -102,3 +103,7 @@ def test_a_column_of_another_kind_is_refused(tmp_path: Path) -> None:
     pq.write_table(table, tmp_path / "images.parquet")
     with pytest.raises(ManifestError, match=r"images\.parquet: .*cast"):
         read_images(tmp_path)
+
+
+def test_distractors_have_no_label() -> None:
+    assert labels_of(pa.table({"landmark_id": pa.array([3, None, 0], pa.int64())})).tolist() == [3, -1, 0]

@@ -27,10 +27,9 @@ from cairn.cleaning.scenes import doubts_by_scenes
 from cairn.cleaning.shapes import drop_by_shape
 from cairn.cleaning.suspects import SUSPECTS, suspects, with_indoor
 from cairn.files import write_table
-from cairn.manifest import by_image_id, read_images, read_landmarks, whole, write_images, write_landmarks
+from cairn.manifest import by_image_id, labels_of, read_images, read_landmarks, whole, write_images, write_landmarks
 from cairn.params import CleanParams
 from cairn.progress import progress
-from cairn.retrieval.neighbours import NONE
 from cairn.shards import Member, ShardReader, write_shards
 
 PAIRS = pa.schema(
@@ -140,11 +139,6 @@ def judge(images: pa.Table, looks: Looks, params: CleanParams, embed: Embed | No
         "embedding": by_embedding.where(by_embedding.measure >= near.group_cosine),
     }
     return Judged(left, every, grouped, indoor, compared, vectors)
-
-
-def labels_of(images: pa.Table) -> NDArray[np.int64]:
-    """The landmark ids, int64 [rows], NONE for a distractor."""
-    return np.asarray(pc.fill_null(images["landmark_id"], NONE).to_numpy(), np.int64)
 
 
 def write_findings(raw: Path, out: Path, images: pa.Table, found: Judged, params: CleanParams) -> Cleaned:

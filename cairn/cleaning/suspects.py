@@ -9,13 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from cairn.cleaning.geometry import doubts_by_geometry
 from cairn.cleaning.neighbours import Doubts, doubts_by_neighbours, surroundings
+from cairn.manifest import labels_of
 from cairn.params import CleanParams
-from cairn.retrieval.neighbours import NONE
 
 SUSPECTS = pa.schema([("image_id", pa.string()), ("method", pa.string()), ("evidence", pa.string())])
 
@@ -33,7 +32,7 @@ def suspects(
     the odd views that do fit.
     """
     noise = params.label_noise
-    labels = pc.fill_null(images["landmark_id"], NONE).to_numpy().astype(np.int64)
+    labels = labels_of(images)
     by_geometry = noise.method != "neighbours"
     around = surroundings(vectors, labels, pairs, max(noise.neighbours.k, noise.geometry.neighbours * by_geometry))
     doubts: Doubts = dict.fromkeys(range(len(labels)), "")

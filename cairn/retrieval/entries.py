@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from cairn.files import written_aside
-from cairn.manifest import as_image_id, as_number
+from cairn.manifest import as_image_id, as_number, as_numbers
 
 ENTRIES_FILE = "entries.arrow"
 ADDED_PHOTOS = "photos"  # a shard below this folder lies in the served version's own; others where the pipeline's lie
@@ -119,7 +119,7 @@ def _numbers(column: pa.Array) -> NDArray[np.int64]:
 
 def entries_of(images: pa.Table) -> pa.Table:
     """Rows of the manifest that show landmarks, as entries sorted by image number."""
-    numbers = pa.array([as_number(i) for i in images["image_id"].to_pylist()], pa.int64())
+    numbers = pa.array(as_numbers(images["image_id"]))
     columns = [numbers, *(images[name] for name in ENTRIES.names[1:])]
     return pa.table(columns, names=ENTRIES.names).sort_by("image_id")
 

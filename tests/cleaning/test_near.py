@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from cairn.cleaning import hamming, near
-from cairn.cleaning.clean import PAIRS, judge, labels_of, write_pairs
+from cairn.cleaning.clean import PAIRS, judge, write_pairs
 from cairn.cleaning.inspection import THUMBNAIL, Look
 from cairn.cleaning.looks import DIGEST, Looks
 
@@ -188,10 +188,6 @@ def test_what_is_judged_is_what_the_slow_plain_way_judges(seed: int) -> None:
         if stays[a] and stays[b]
     ]
     assert named == pairs
-
-
-def test_distractors_have_no_label() -> None:
-    assert labels_of(pa.table({"landmark_id": pa.array([3, None, 0], pa.int64())})).tolist() == [3, -1, 0]
 
 
 def test_no_pairs_are_a_table_of_no_rows(tmp_path: Path) -> None:
