@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -196,30 +196,37 @@ def make_embedder(
     shapes = [feature_shape(network, size) for network in networks]
     poolings = [_pooling(pooling, shape) for shape in shapes]
     width = sum(POOLINGS[kind](shape).width for shape, kind in zip(shapes, poolings, strict=True))
-    mean, std, interpolation = colours(backbone)
-    branches: list[dict[str, Any]] = [
-        {"backbone": name, "pooling": kind, "mean": colours(name)[0], "std": colours(name)[1]}
-        for (name, _), kind in zip(members, poolings, strict=True)
-    ]
-    branches[0] |= {"attention": attention, "classes": classes}
-    config = EmbedderConfig.model_validate(
-        {
-            "branches": branches,
-            "neck": neck,
-            "dimensions": width if neck == "none" else dimensions or width,
-            "preprocessing": {
-                "size": size,
-                "mean": mean,
-                "std": std,
-                "interpolation": interpolation if interpolation == "bilinear" else "bicubic",
-                "fit": fit,
-                "short_side": short_side,
-                "max_megapixels": max_megapixels,
-            },
-            "mirrored": mirrored,
-        }
+    over = [(attention, classes)] + [(None, None)] * len(joined)
+    branches = tuple(
+        BranchConfig(
+            backbone=name, pooling=kind, mean=colours(name)[0], std=colours(name)[1], attention=laid, classes=count
+        )
+        for (name, _), kind, (laid, count) in zip(members, poolings, over, strict=True)
+    )
+    config = EmbedderConfig(
+        branches=branches,
+        neck=neck,
+        dimensions=width if neck == "none" else dimensions or width,
+        preprocessing=preprocessing_for(backbone, size, fit, short_side, max_megapixels),
+        mirrored=mirrored,
     )
     return Embedder(config, networks)
+
+
+def preprocessing_for(backbone: str, size: int, fit: str, short_side: int, max_megapixels: float) -> Preprocessing:
+    """What a photo goes through before a backbone: its colours and its interpolation, which is bicubic if we have not
+    got it. Raises BackboneError, or ValueError as Preprocessing does.
+    """
+    mean, std, interpolation = colours(backbone)
+    return Preprocessing(
+        size=size,
+        mean=mean,
+        std=std,
+        interpolation="bilinear" if interpolation == "bilinear" else "bicubic",
+        fit=fit,
+        short_side=short_side,
+        max_megapixels=max_megapixels,
+    )
 
 
 def _pooling(wanted: PoolingName | Literal["auto"], shape: FeatureShape) -> PoolingName:

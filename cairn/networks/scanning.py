@@ -16,9 +16,9 @@ from cairn.answering.preprocess import Preprocessing
 from cairn.cleaning.scenes import SceneError, outdoor_votes, read_outdoor
 from cairn.embedding import embed
 from cairn.locations import Location, locations
-from cairn.networks.backbones import colours, default_size, make_backbone
+from cairn.networks.backbones import default_size, make_backbone
 from cairn.networks.device import best_device, move
-from cairn.networks.embedder import make_embedder
+from cairn.networks.embedder import make_embedder, preprocessing_for
 from cairn.params import CleanParams
 from cairn.progress import progress
 from cairn.training.photos import plain_batches
@@ -54,18 +54,7 @@ def scene_voter(raw: Path, params: CleanParams) -> Callable[[pa.Table], NDArray[
     outdoor = read_outdoor(scenes.categories)
     size = default_size(scenes.backbone)
     network = make_backbone(scenes.backbone, scenes.weights, size, classes=len(outdoor)).eval()
-    mean, std, interpolation = colours(scenes.backbone)
-    how = Preprocessing.model_validate(
-        {
-            "size": size,
-            "mean": mean,
-            "std": std,
-            "interpolation": interpolation,
-            "fit": "centre",
-            "short_side": params.short_side,
-            "max_megapixels": params.max_megapixels,
-        }
-    )
+    how = preprocessing_for(scenes.backbone, size, "centre", params.short_side, params.max_megapixels)
 
     def votes(images: pa.Table) -> NDArray[np.int64]:
         scores = _scores(network, locations(raw, images), how)
