@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from torch import Tensor, cat, nn
 
-from cairn.networks.backbones import feature_shape, features_of, folded
+from cairn.networks.backbones import as_map, feature_shape, features_of
 from cairn.networks.params import AttentionParams
 
 
@@ -65,21 +65,18 @@ class AttentionBackbone(nn.Module):
         self.backbone = backbone
         self.attention = AttentionBranch(shape.channels, params.width or shape.channels, classes)
         self.weighting = params.weighting
-        self.num_prefix_tokens = max(0, shape.prefix_tokens)
+        self.num_prefix_tokens = shape.prefix_tokens
 
     def branches(self, images: Tensor) -> Branches:
         """All that training wants of images [batch, 3, size, size]. Raises BackboneError as `folded` does."""
         features = features_of(self.backbone, images)
-        scores, attention = self.attention(self._as_map(features))
+        scores, attention = self.attention(as_map(features, self.num_prefix_tokens))
         return Branches(self._weighted(features, attention), scores, attention)
 
     def forward_features(self, images: Tensor) -> Tensor:
         """The weighted features alone, shaped as `features_of` gives them; the class scores are not computed."""
         features = features_of(self.backbone, images)
-        return self._weighted(features, self.attention.attention(self._as_map(features)))
-
-    def _as_map(self, features: Tensor) -> Tensor:
-        return features if features.ndim == 4 else folded(features[:, self.num_prefix_tokens :])
+        return self._weighted(features, self.attention.attention(as_map(features, self.num_prefix_tokens)))
 
     def _weighted(self, features: Tensor, attention: Tensor) -> Tensor:
         weights = 1 + attention if self.weighting == "residual" else attention

@@ -25,7 +25,7 @@ class FeatureShape(NamedTuple):
     """What `features_of` gives for one photo."""
 
     channels: int
-    prefix_tokens: int  # how many tokens come before the patches; -1 where features are a map
+    prefix_tokens: int  # how many tokens come before the patches; 0 where features are a map
     height: int  # places; of patches that fold into no square, 1
     width: int
 
@@ -125,7 +125,7 @@ def feature_shape(backbone: nn.Module, image_size: int) -> FeatureShape:
     features = features_of(backbone.eval(), torch.zeros(1, 3, image_size, image_size))
     backbone.train(training)
     if features.ndim == 4:
-        return FeatureShape(features.shape[1], -1, *features.shape[2:])
+        return FeatureShape(features.shape[1], 0, *features.shape[2:])
     prefix = int(getattr(backbone, "num_prefix_tokens", 0))
     places = features.shape[1] - prefix
     side = math.isqrt(places)
@@ -152,3 +152,8 @@ def folded(patches: torch.Tensor) -> torch.Tensor:
     if side * side != patches.shape[1]:
         raise BackboneError(f"{patches.shape[1]} patch tokens do not fold into a square map; is the input square?")
     return patches.transpose(1, 2).reshape(-1, patches.shape[2], side, side)
+
+
+def as_map(features: torch.Tensor, prefix_tokens: int) -> torch.Tensor:
+    """What `features_of` gives as a map [batch, channels, height, width]. Raises BackboneError as `folded` does."""
+    return features if features.ndim == 4 else folded(features[:, prefix_tokens:])

@@ -7,7 +7,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from cairn.networks.backbones import FeatureShape, folded
+from cairn.networks.backbones import FeatureShape, as_map
 from cairn.networks.params import PoolingName
 
 VGG_SIDE = 7
@@ -22,7 +22,7 @@ class Pooling(nn.Module):
 
     def __init__(self, shape: FeatureShape) -> None:
         super().__init__()
-        self.prefix_tokens = max(0, shape.prefix_tokens)
+        self.prefix_tokens = shape.prefix_tokens
         self.width = shape.channels
 
 
@@ -80,7 +80,7 @@ class Flatten(Pooling):
 
     def forward(self, features: Tensor) -> Tensor:
         """Pool as the class says. Raises BackboneError as `folded` does."""
-        return self.means(_map(features.float(), self.prefix_tokens)).flatten(1)  # type: ignore[no-any-return]
+        return self.means(as_map(features.float(), self.prefix_tokens)).flatten(1)  # type: ignore[no-any-return]
 
 
 class MaxFlatten(Pooling):
@@ -100,15 +100,11 @@ class MaxFlatten(Pooling):
 
     def forward(self, features: Tensor) -> Tensor:
         """Pool as the class says. Raises BackboneError as `folded` does."""
-        return nn.functional.max_pool2d(_map(features.float(), self.prefix_tokens), 2).flatten(1)
+        return nn.functional.max_pool2d(as_map(features.float(), self.prefix_tokens), 2).flatten(1)
 
 
 def _mean(features: Tensor, prefix_tokens: int) -> Tensor:
     return features.mean(dim=(2, 3)) if features.ndim == 4 else features[:, prefix_tokens:].mean(dim=1)
-
-
-def _map(features: Tensor, prefix_tokens: int) -> Tensor:
-    return features if features.ndim == 4 else folded(features[:, prefix_tokens:])
 
 
 POOLINGS: dict[PoolingName, type[Pooling]] = {

@@ -70,7 +70,7 @@ def test_onnx_of_flat_maps_and_other_necks_says_the_same(tmp_path: Path, pooling
 
 def test_vgg_16_is_flattened_as_its_own_classifier_does() -> None:
     backbone = make_backbone("vgg16_bn", "none", 224)
-    assert feature_shape(backbone, 224) == (512, -1, 7, 7)
+    assert feature_shape(backbone, 224) == (512, 0, 7, 7)
     assert sum(p.numel() for p in backbone.parameters()) == 14_723_136  # of the convolutions alone, as published
     assert not list(backbone.pre_logits.parameters())
 
@@ -177,5 +177,5 @@ def test_channels_that_come_last_are_pooled_as_channels() -> None:
     images = torch.rand(1, 3, 224, 224)
     given = backbone.forward_features(images)
     assert given.shape == (1, 7, 7, 96)
-    assert feature_shape(backbone, 224) == (96, -1, 7, 7)
+    assert feature_shape(backbone, 224) == (96, 0, 7, 7)
     torch.testing.assert_close(features_of(backbone, images)[0, :, 2, 5], given[0, 2, 5])

@@ -16,10 +16,10 @@ import timm
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor, nn
+from torch import nn
 
 from cairn.networks.attention import AttentionBackbone
-from cairn.networks.backbones import features_of, folded
+from cairn.networks.backbones import as_map, features_of
 from cairn.networks.device import best_device
 from cairn.networks.embedder import Embedder, load_embedder
 from cairn.networks.keypoints.projection import fit_projection
@@ -66,14 +66,11 @@ class Dense:
         batch = (torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float() / 255 - mean) / std
         if isinstance(self.backbone, AttentionBackbone):
             features, _, attention = self.backbone.branches(batch)
-            features, strengths = self._as_map(features), attention[:, 0]
+            features, strengths = as_map(features, self.prefix_tokens), attention[:, 0]
         else:
-            features = self._as_map(features_of(self.backbone, batch))
+            features = as_map(features_of(self.backbone, batch), self.prefix_tokens)
             strengths = features.norm(dim=1)
         return features.permute(0, 2, 3, 1).cpu().numpy(), strengths.cpu().numpy()
-
-    def _as_map(self, features: Tensor) -> Tensor:
-        return features if features.ndim == 4 else folded(features[:, self.prefix_tokens :])
 
 
 def dense_of(embedder: Embedder) -> Dense:
