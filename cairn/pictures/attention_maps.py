@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageOps
 
 from cairn.pictures.style import INK, QUIET, RULE, font, write_note, write_sheet
-from cairn.pictures.tiles import GAP, MARGIN, TILE, TILE_HEIGHT, Tile, blank_sheet, draw_tile, fitted, shortened
+from cairn.pictures.tiles import GAP, MARGIN, TILE, TILE_HEIGHT, Tile, blank_sheet, draw_tile, draw_title, fitted
 
 MOST_PHOTOS = 16
 PAIRS = 2  # photos a row
@@ -52,7 +52,8 @@ def attention_maps(rows: Sequence[AttentionRow], path: Path, title: str) -> None
     lines = -(-len(shown) // pairs)
     width = pair_left(pairs) - SPLIT - GAP + MARGIN
     sheet, pen = blank_sheet(width, HEAD + lines * (TILE_HEIGHT + ROW_GAP) + MARGIN - ROW_GAP)
-    _draw_head(sheet, pen, title, f"{len(shown)} of {len(rows)} photos" if len(rows) > len(shown) else "", scale)
+    draw_title(pen, width, title, f"{len(shown)} of {len(rows)} photos" if len(rows) > len(shown) else "")
+    _draw_bar(sheet, pen, scale)
     for number, row in enumerate(shown):
         line, pair = divmod(number, pairs)
         left, top = pair_left(pair), HEAD + line * (TILE_HEIGHT + ROW_GAP)
@@ -83,11 +84,8 @@ def _coloured(shares: NDArray[np.floating]) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(colours[..., :3]))
 
 
-def _draw_head(sheet: Image.Image, pen: ImageDraw.ImageDraw, title: str, note: str, scale: tuple[float, float]) -> None:
-    face, small = font(20, bold=True), font(13)
-    room = sheet.width - 2 * MARGIN - (round(small.getlength(note)) + GAP if note else 0)
-    pen.text((MARGIN, MARGIN), shortened(title, face, room), fill=INK, font=face, anchor="lt")
-    pen.text((sheet.width - MARGIN, MARGIN + 4), note, fill=QUIET, font=small, anchor="rt")
+def _draw_bar(sheet: Image.Image, pen: ImageDraw.ImageDraw, scale: tuple[float, float]) -> None:
+    small = font(13)
     width, height = BAR
     top, middle = HEAD - 44, HEAD - 44 + BAR[1] // 2
     pen.text((MARGIN, middle), "attention", fill=QUIET, font=small, anchor="lm")

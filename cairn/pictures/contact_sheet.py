@@ -8,8 +8,19 @@ from typing import NamedTuple
 
 from PIL import Image, ImageDraw
 
-from cairn.pictures.style import INK, QUIET, RULE, font, write_note, write_sheet
-from cairn.pictures.tiles import GAP, MARGIN, MARK, TILE, TILE_HEIGHT, Tile, blank_sheet, draw_tile, shortened
+from cairn.pictures.style import QUIET, RULE, font, write_note, write_sheet
+from cairn.pictures.tiles import (
+    GAP,
+    MARGIN,
+    MARK,
+    TILE,
+    TILE_HEIGHT,
+    Tile,
+    blank_sheet,
+    draw_tile,
+    draw_title,
+    shortened,
+)
 
 MOST_ROWS = 12
 MOST_NEIGHBOURS = 5
@@ -41,7 +52,8 @@ def contact_sheet(rows: Sequence[SheetRow], path: Path, title: str) -> None:
     width = 2 * MARGIN + (columns + 1) * (TILE + GAP) + SPLIT - GAP
     height = HEAD + len(shown) * (TILE_HEIGHT + ROW_GAP) + MARGIN - ROW_GAP
     sheet, pen = blank_sheet(width, height)
-    _draw_head(pen, width, title, f"{len(shown)} of {len(rows)} queries" if len(rows) > len(shown) else "")
+    draw_title(pen, width, title, f"{len(shown)} of {len(rows)} queries" if len(rows) > len(shown) else "")
+    _name_columns(pen, width)
     for number, row in enumerate(shown):
         _draw_row(sheet, pen, HEAD + number * (TILE_HEIGHT + ROW_GAP), row)
     write_sheet(path, sheet)
@@ -52,11 +64,7 @@ def column_left(column: int) -> int:
     return MARGIN + column * (TILE + GAP) + (SPLIT if column else 0)
 
 
-def _draw_head(pen: ImageDraw.ImageDraw, width: int, title: str, note: str) -> None:
-    face = font(20, bold=True)
-    room = width - 2 * MARGIN - (round(font(13).getlength(note)) + GAP if note else 0)
-    pen.text((MARGIN, MARGIN), shortened(title, face, room), fill=INK, font=face, anchor="lt")
-    pen.text((width - MARGIN, MARGIN + 4), note, fill=QUIET, font=font(13), anchor="rt")
+def _name_columns(pen: ImageDraw.ImageDraw, width: int) -> None:
     pen.text((column_left(0), HEAD - 10), "Query", fill=QUIET, font=font(13), anchor="ls")
     legend = shortened(LEGEND, font(13), width - MARGIN - column_left(1))
     pen.text((column_left(1), HEAD - 10), legend, fill=QUIET, font=font(13), anchor="ls")

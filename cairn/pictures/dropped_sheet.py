@@ -9,7 +9,7 @@ from typing import NamedTuple
 from PIL import Image, ImageDraw
 
 from cairn.pictures.style import INK, QUIET, font, write_note, write_sheet
-from cairn.pictures.tiles import GAP, MARGIN, TILE, TILE_HEIGHT, Tile, blank_sheet, draw_tile, shortened
+from cairn.pictures.tiles import GAP, MARGIN, TILE, TILE_HEIGHT, Tile, blank_sheet, draw_tile, draw_title, shortened
 
 MOST_PHOTOS = 6
 HEAD = 60  # pixels, for the title
@@ -41,8 +41,7 @@ def dropped_sheet(rows: Sequence[DroppedRow], path: Path, title: str) -> None:
         return
     heights = [ROW_HEAD + (TILE_HEIGHT if row.photos else 0) + ROW_GAP for row in shown]
     sheet, pen = blank_sheet(WIDTH, HEAD + sum(heights) + MARGIN - ROW_GAP)
-    face = font(20, bold=True)
-    pen.text((MARGIN, MARGIN), shortened(title, face, WIDTH - 2 * MARGIN), fill=INK, font=face, anchor="lt")
+    draw_title(pen, WIDTH, title)
     top = HEAD
     for row, height in zip(shown, heights, strict=True):
         _draw_row(sheet, pen, top, row)

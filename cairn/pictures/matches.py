@@ -14,7 +14,17 @@ from cairn.evaluation import Judged, order_for_people
 from cairn.pictures.answers import name_of
 from cairn.pictures.photos import ReadImage
 from cairn.pictures.style import GROUND, INK, MAIN, PAPER, QUIET, RIGHT, RULE, WRONG, font, write_note, write_sheet
-from cairn.pictures.tiles import BORDER, CAPTION_LINE, CAPTION_SIZE, GAP, MARGIN, blank_sheet, shortened
+from cairn.pictures.tiles import (
+    BORDER,
+    CAPTION_LINE,
+    CAPTION_SIZE,
+    GAP,
+    MARGIN,
+    blank_sheet,
+    draw_title,
+    fitted,
+    shortened,
+)
 from cairn.retrieval.local.pixels import reduced
 from cairn.retrieval.neighbours import NONE
 from cairn.retrieval.rerankers.base import Context
@@ -63,11 +73,8 @@ def matched_points(rows: Sequence[MatchRow], path: Path, title: str) -> None:
                 f"{path}: points {row.query_points.shape} and {row.photo_points.shape} must be [n, 2] each"
             )
     sheet, pen = blank_sheet(WIDTH, HEAD + len(shown) * (ROW_HEIGHT + ROW_GAP) + MARGIN - ROW_GAP)
-    note = f"{len(shown)} of {len(rows)} pairs" if len(rows) > len(shown) else ""
-    face, small = font(20, bold=True), font(CAPTION_SIZE)
-    room = WIDTH - 2 * MARGIN - (round(small.getlength(note)) + GAP if note else 0)
-    pen.text((MARGIN, MARGIN), shortened(title, face, room), fill=INK, font=face, anchor="lt")
-    pen.text((WIDTH - MARGIN, MARGIN + 4), note, fill=QUIET, font=small, anchor="rt")
+    draw_title(pen, WIDTH, title, f"{len(shown)} of {len(rows)} pairs" if len(rows) > len(shown) else "")
+    small = font(CAPTION_SIZE)
     pen.text((MARGIN, HEAD - 10), shortened(LEGEND, small, WIDTH - 2 * MARGIN), fill=QUIET, font=small, anchor="ls")
     for number, row in enumerate(shown):
         _draw_row(sheet, pen, HEAD + number * (ROW_HEIGHT + ROW_GAP), row)
@@ -91,11 +98,10 @@ def _draw_row(sheet: Image.Image, pen: ImageDraw.ImageDraw, top: int, row: Match
         left = panel_left(side)
         border = colour if side and row.right is not None else RULE
         pen.rectangle((left, top, left + PANEL - 1, top + PANEL - 1), fill=GROUND, outline=border, width=BORDER)
-        scale = SIDE / max(image.size)
-        size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
-        corner = left + BORDER + (SIDE - size[0]) // 2, top + BORDER + (SIDE - size[1]) // 2
-        sheet.paste(image.convert("RGB").resize(size, Image.Resampling.LANCZOS), corner)
-        ends.append((points[drawn] + 0.5) * np.divide(size, image.size) + corner)
+        photo = fitted(image, SIDE)
+        corner = left + BORDER + (SIDE - photo.width) // 2, top + BORDER + (SIDE - photo.height) // 2
+        sheet.paste(photo, corner)
+        ends.append((points[drawn] + 0.5) * np.divide(photo.size, image.size) + corner)
         for number, line in enumerate(captions[side].split("\n")[:CAPTION_LINES]):
             place = left, top + PANEL + 6 + number * CAPTION_LINE
             pen.text(place, shortened(line, font(CAPTION_SIZE), PANEL), fill=INK, font=font(CAPTION_SIZE))

@@ -35,6 +35,14 @@ def blank_sheet(width: int, height: int) -> tuple[Image.Image, ImageDraw.ImageDr
     return sheet, ImageDraw.Draw(sheet)
 
 
+def draw_title(pen: ImageDraw.ImageDraw, width: int, title: str, note: str = "") -> None:
+    """Write a sheet's title, cut short where it meets the note, if there is one, at the upper right."""
+    face, small = font(20, bold=True), font(CAPTION_SIZE)
+    room = width - 2 * MARGIN - (round(small.getlength(note)) + GAP if note else 0)
+    pen.text((MARGIN, MARGIN), shortened(title, face, room), fill=INK, font=face, anchor="lt")
+    pen.text((width - MARGIN, MARGIN + 4), note, fill=QUIET, font=small, anchor="rt")
+
+
 def draw_tile(sheet: Image.Image, pen: ImageDraw.ImageDraw, left: int, top: int, tile: Tile) -> None:
     """Draw a tile, TILE pixels wide and TILE_HEIGHT high, with its upper left corner at (left, top)."""
     colour = {None: RULE, True: RIGHT, False: WRONG}[tile.right]
@@ -54,9 +62,9 @@ def draw_tile(sheet: Image.Image, pen: ImageDraw.ImageDraw, left: int, top: int,
         pen.text((left, top + TILE + 6 + number * CAPTION_LINE), line, fill=INK, font=font(CAPTION_SIZE))
 
 
-def fitted(image: Image.Image) -> Image.Image:
-    """The whole photo as RGB, its longer side PHOTO pixels."""
-    scale = PHOTO / max(image.size)
+def fitted(image: Image.Image, side: int = PHOTO) -> Image.Image:
+    """The whole photo as RGB, its longer side `side` pixels."""
+    scale = side / max(image.size)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     return image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
 
