@@ -6,13 +6,13 @@ import shutil
 from pathlib import Path
 
 from cairn.answering.preprocess import Preprocessing
-from cairn.files import written_aside
+from cairn.files import sha256_of, written_aside
 from cairn.gallery.versions import retire
 from cairn.retrieval.answer import ANSWER_FILE
 from cairn.retrieval.context import CONTEXT_FOLDER
 from cairn.retrieval.entries import ENTRIES_FILE
 from cairn.retrieval.index import INDEX_FILE
-from cairn.serving.plans import NETWORK_FILE, NetworkHashes, sha256_of
+from cairn.serving.plans import NETWORK_FILE, NetworkHashes
 
 REPOSITORY = Path("triton_repo")
 PREPROCESSING = REPOSITORY / "preprocess" / "1" / "preprocess.json"

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from cairn.export.onnx_run import run_onnx
-from cairn.files import discard, written_aside
+from cairn.files import discard, sha256_of, written_aside
 from cairn.serving.plans import (
     PLAN_FILE,
     SIDECAR_FILE,
@@ -28,7 +28,6 @@ from cairn.serving.plans import (
     PlanSettings,
     Sidecar,
     read_written,
-    sha256_of,
 )
 
 

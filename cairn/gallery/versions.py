@@ -13,15 +13,15 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from cairn.files import discard, read_json, write_json, written_aside
+from cairn.files import FormError, discard, read_form, sha256_of, write_json, written_aside
 from cairn.gallery.locking import GalleryError
+from cairn.serving.plans import NETWORK_FILE, NetworkHashes
 
 EXPORTED = 1  # the version that the pipeline makes
 VERSION_FILE = "version.json"
 LAST_FILE = "last_version.json"  # the highest number that was ever retired: it is not given again
 MODEL = "retrieve"
 NETWORK = Path("embed", "1", "model.onnx")
-NETWORK_NOTE = "network.json"  # beside it: the hashes of what was exported
 CODE = "model.py"
 
 
@@ -70,15 +70,15 @@ def write_version(folder: Path, version: Version) -> None:
 def network_hash(repository: Path) -> str:
     """sha256 of the exported network: of the file, or as it was noted where only a plan of it is deployed.
 
-    Raises GalleryError if there is neither.
+    Raises GalleryError if there is neither, or the note is damaged.
     """
     path = repository / NETWORK
     if path.exists():
-        return _file_hash(path)
-    noted = path.with_name(NETWORK_NOTE)
-    if not noted.exists():
-        raise GalleryError(f"{path}: no such file; run `make repro`, which exports it")
-    return str(read_json(noted)["fp32"])
+        return sha256_of(path)
+    try:
+        return read_form(path.with_name(NETWORK_FILE), NetworkHashes, "run `make repro`, which exports it").fp32
+    except FormError as error:
+        raise GalleryError(str(error)) from error
 
 
 def exported_hash(repository: Path) -> str:
@@ -94,13 +94,8 @@ def _is_code(path: Path) -> bool:
 def _hash(paths: list[Path]) -> str:
     whole = hashlib.sha256()
     for path in paths:
-        whole.update(f"{path.name} {_file_hash(path)}\n".encode())
+        whole.update(f"{path.name} {sha256_of(path)}\n".encode())
     return whole.hexdigest()
-
-
-def _file_hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_versions(repository: Path) -> None:

@@ -6,7 +6,6 @@ Looked up without TensorRT's Python package, which the server's container has no
 from __future__ import annotations
 
 import ctypes
-import hashlib
 from contextlib import suppress
 from ctypes.util import find_library
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from cairn.files import FormError, read_form, written_aside
+from cairn.files import FormError, read_form, sha256_of, written_aside
 
 NETWORK_FILE = "network.json"  # beside the network, written by the export stage
 PLAN_FILE = "model.plan"
@@ -148,12 +147,6 @@ def read_written(path: Path, form: type[Form], way_out: str = WAY_OUT) -> Form:
         return read_form(path, form, way_out)
     except FormError as error:
         raise PlanError(str(error)) from error
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def host() -> Host:

@@ -31,6 +31,7 @@ from cairn.export.tensorrt import (
     remove_plan,
     sidecar_of,
 )
+from cairn.files import sha256_of
 from cairn.manifest import read_images
 from cairn.serving.plans import (
     Gpu,
@@ -43,7 +44,6 @@ from cairn.serving.plans import (
     Sidecar,
     check_plan,
     read_written,
-    sha256_of,
 )
 from cairn.shards import ShardReader
 

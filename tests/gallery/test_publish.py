@@ -380,6 +380,19 @@ def test_a_damaged_export_is_refused_by_name(place: Place, capsys: pytest.Captur
     assert numbers(place.tiny.repository) == [1]
 
 
+def test_a_network_that_is_only_noted_is_known_by_its_note(place: Place) -> None:
+    network = place.tiny.repository / "embed" / "1" / "model.onnx"
+    wanted, note = network_hash(place.tiny.repository), network.with_name("network.json")
+    network.unlink()
+    with pytest.raises(GalleryError, match=r"network.json: no such file; run `make repro`"):
+        network_hash(place.tiny.repository)
+    note.write_text(json.dumps({"fp32": wanted, "fp16": "ab" * 32}))
+    assert network_hash(place.tiny.repository) == wanted
+    note.write_text("{}")
+    with pytest.raises(GalleryError, match=r"network.json: fp32: Field required; run `make repro`"):
+        network_hash(place.tiny.repository)
+
+
 def test_two_at_once_are_refused(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     with locked(place.gallery):
         assert place.run("add", NAME, place.photos) == 2

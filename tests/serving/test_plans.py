@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from cairn.files import sha256_of
 from cairn.serving.plans import DRIVER as DRIVER_FILES
 from cairn.serving.plans import (
     Gpu,
@@ -25,7 +26,6 @@ from cairn.serving.plans import (
     check_plan,
     opened,
     read_written,
-    sha256_of,
     tensorrt_version,
     visible_gpus,
 )
