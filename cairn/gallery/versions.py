@@ -38,10 +38,14 @@ class Version(BaseModel):
     removed: int  # photos of the exported index
 
 
+def versions_of(model: Path) -> list[int]:
+    """The numbers of a model's version folders, rising; one that is still being written has none yet."""
+    return sorted(int(path.name) for path in model.iterdir() if path.name.isdecimal() and path.is_dir())
+
+
 def numbers(repository: Path) -> list[int]:
-    """Of the versions that are there, rising."""
-    folder = repository / MODEL
-    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal() and path.is_dir())
+    """Of the versions of the index that are there, rising."""
+    return versions_of(repository / MODEL)
 
 
 def next_number(repository: Path) -> int:

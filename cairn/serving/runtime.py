@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from cairn.files import discard
 from cairn.gallery.locking import GalleryError
-from cairn.gallery.versions import check_versions
+from cairn.gallery.versions import check_versions, versions_of
 from cairn.serving.command import Embedder
 from cairn.serving.plans import PLAN_FILE
 
@@ -133,7 +133,7 @@ def _maker(path: Path) -> str:
 
 def newest_version(model: Path) -> int:
     """The highest number of a version's folder below a model's; 1 where there is none."""
-    return max((int(path.name) for path in model.iterdir() if path.name.isdecimal() and path.is_dir()), default=1)
+    return max(versions_of(model), default=1)
 
 
 def check_backend(env: ServerEnv, embedder: Embedder) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from cairn.gallery.versions import versions_of
 from cairn.locations import Location, Readers
 from cairn.retrieval.entries import ADDED_PHOTOS, ENTRIES_FILE, Entries, EntriesError
 from cairn.serving.command import PHOTOS_VARIABLE
@@ -60,11 +61,10 @@ class IndexPhotos:
             raise PhotosUnavailable(f"{error}; {WAY_OUT}") from error
 
     def _newest(self) -> int:
-        """Of the versions that are whole: one that is still being written has no number yet."""
-        versions = [int(path.name) for path in self._retrieve.iterdir() if path.name.isdecimal()]
+        versions = versions_of(self._retrieve)
         if not versions:
             raise PhotosUnavailable(f"{self._retrieve}: holds no version of the index; run `make repro`")
-        return max(versions)
+        return versions[-1]
 
     def _opened(self, version: int) -> Entries:
         if version not in self._entries:
