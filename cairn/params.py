@@ -9,7 +9,7 @@ import itertools
 import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
@@ -184,7 +184,19 @@ class CleanParams(Block):
     label_noise: LabelNoiseParams
 
 
-class Ratios(Block):
+class Whole(Block):
+    """Shares that make up a whole."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        names = type(self).model_fields
+        total = sum(getattr(self, name) for name in names)
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"{' + '.join(names)} must be 1, not {total:g}")
+        return self
+
+
+class Ratios(Whole):
     """Shares of a landmark's photos."""
 
     train: Share
@@ -192,27 +204,13 @@ class Ratios(Block):
     index: Share
     test: Share
 
-    @model_validator(mode="after")
-    def _whole(self) -> Ratios:
-        total = self.train + self.validation + self.index + self.test
-        if abs(total - 1) > 1e-6:
-            raise ValueError(f"train + validation + index + test must be 1, not {total:g}")
-        return self
 
-
-class DistractorRatios(Block):
+class DistractorRatios(Whole):
     """Shares of the photos that show no landmark."""
 
     train: Share
     validation: Share
     test: Share
-
-    @model_validator(mode="after")
-    def _whole(self) -> DistractorRatios:
-        total = self.train + self.validation + self.test
-        if abs(total - 1) > 1e-6:
-            raise ValueError(f"train + validation + test must be 1, not {total:g}")
-        return self
 
 
 class SplitParams(Block):
@@ -343,18 +341,14 @@ class TrainParams(Block):
             raise ValueError(f"neck = {self.neck} has to be trained, and loss is none; use none or linear")
         if "flatten" in self.pooling and self.schedule.progressive_sizes:
             raise ValueError(f"progressive_sizes: pooling {self.pooling} takes one size only; use gem or mean")
+        if self.attention is not None and self.attention.loss == "mixed" and self.loss != "softmax":
+            raise ValueError(f"attention.loss = mixed mixes logits, which loss = {self.loss} has not; use softmax")
         return self
 
     @property
     def schedule(self) -> Schedule:
         """The one in use."""
         return self.scratch if self.weights == "none" else self.finetune
-
-    @model_validator(mode="after")
-    def _mixed_logits(self) -> TrainParams:
-        if self.attention is not None and self.attention.loss == "mixed" and self.loss != "softmax":
-            raise ValueError(f"attention.loss = mixed mixes logits, which loss = {self.loss} has not; use softmax")
-        return self
 
 
 class EmbedParams(Block):

@@ -67,7 +67,7 @@ def test_the_duplicate_finder_follows_the_given_weights(tmp_path: Path) -> None:
         ("fetch.shard_mb", -1, "fetch.shard_mb = -1: Input should be greater than 0"),
         ("clean.max_aspect", "wide", "clean.max_aspect = 'wide'"),
         ("fetch.source", "web", "'synthetic', 'folder' or 'gldv2'"),
-        ("split.ratios.test", 0.9, "must be 1, not 1.7"),
+        ("split.ratios.test", 0.9, "train + validation + index + test must be 1, not 1.7"),
         ("fetch.gldv2.last_shard", -1, "fetch.gldv2.last_shard = -1"),
         ("fetch.folder.landmarks", "", "fetch.folder.landmarks = '': Value error, must be a folder, or null"),
         ("fetch.folder.distractors", "", "fetch.folder.distractors = '': Value error, must be a folder, or null"),
