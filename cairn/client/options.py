@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+SERVER_VARIABLE = "CAIRN_SERVER"
 DEFAULT_ADDRESS = "127.0.0.1:8001"
 DEFAULT_TIMEOUT_S = 30.0
 LARGEST_BATCH = 64  # photos the server takes in a request

@@ -15,11 +15,10 @@ from typing import Any
 from cairn.client.answers import Answer, Neighbour, PhotoError, ServerUnavailable, Verified
 from cairn.client.client import Client
 from cairn.client.given import STDIN, contents, found, listed
-from cairn.client.options import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_S, LARGEST_BATCH, Options, Tls
+from cairn.client.options import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_S, LARGEST_BATCH, SERVER_VARIABLE, Options, Tls
 from cairn.client.wire import MOST_CHECKED
 from cairn.progress import progress
 
-SERVER_VARIABLE = "CAIRN_SERVER"
 EXAMPLES = """\
 examples:
   cairn query tower.jpg                        which landmark it shows
@@ -92,14 +91,14 @@ def _add_connection(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--attempts",
-        type=_positive,
+        type=positive,
         default=usual.attempts,
         metavar="N",
         help=f"at a photo, as long as no server answers (default: {usual.attempts})",
     )
     group.add_argument(
         "--batch",
-        type=_positive,
+        type=positive,
         default=usual.photos_a_request,
         metavar="N",
         help=f"photos a request, up to {LARGEST_BATCH} (default: {usual.photos_a_request})",
@@ -236,7 +235,8 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """A whole number of at least 1. Raises argparse.ArgumentTypeError."""
     if not (text.isascii() and text.isdecimal()) or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)

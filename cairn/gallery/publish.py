@@ -11,6 +11,7 @@ import argparse
 import os
 from pathlib import Path
 
+from cairn.client.query import positive
 from cairn.files import discard
 from cairn.gallery.building import publish as publish_changes
 from cairn.gallery.changes import open_gallery
@@ -20,7 +21,7 @@ from cairn.gallery.options import add_gallery, refused_as_message
 from cairn.gallery.reloading import OtherNetwork, ServerRefused, ServerSilent, reload
 from cairn.gallery.versions import EXPORTED, MODEL, before_newest, prune, publish_again
 from cairn.retrieval.answer import AnswerRule, rule_of
-from cairn.serving.control import CERTIFICATE_VARIABLE, HEADER, KEY_VARIABLE, Control, ControlError, new_key, read
+from cairn.serving.control import KEY_VARIABLE, Control, ControlError, elsewhere, read
 
 SERVER_FOLDER = Path("build", "serve")
 
@@ -46,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     server.add_argument("--no-reload", action="store_true", help="tell no server")
     parser.add_argument(
-        "--keep", type=_count, default=3, metavar="N", help="how many published versions stay (default: 3)"
+        "--keep", type=positive, default=3, metavar="N", help="how many published versions stay (default: 3)"
     )
     parser.add_argument(
         "--timeout", type=float, default=600.0, metavar="S", help="seconds to wait for the server (default: 600)"
@@ -96,7 +97,7 @@ def _control(args: argparse.Namespace) -> Control | None:
     if args.server:
         if not os.environ.get(KEY_VARIABLE):
             raise ControlError(f"--server {args.server}: its key is needed in ${KEY_VARIABLE}")
-        return Control(args.server, HEADER, new_key(), os.environ.get(CERTIFICATE_VARIABLE) or None)
+        return elsewhere(args.server)
     try:
         return read(args.server_folder)
     except ControlError as error:
@@ -118,9 +119,3 @@ def _tell(args: argparse.Namespace, control: Control | None, number: int) -> int
         return 1
     print(f"{done.address} serves version {number}, after {done.seconds:.1f} s")
     return 0
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return int(text)

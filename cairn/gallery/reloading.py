@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from tritonclient import grpc
 from tritonclient.utils import InferenceServerException
 
+from cairn.client.wire import ask_landmark
 from cairn.gallery.versions import MODEL
 from cairn.serving.control import Control
 
-ENSEMBLE = "landmark"
 POLL_S = 0.05
 SAME = 0.98  # cosine: FP16 on a GPU differs by far less, another network by far more
 
@@ -65,9 +65,8 @@ def reload(control: Control, version: int, photo: bytes, embedding: NDArray[np.f
 
 
 def _embedded(client: grpc.InferenceServerClient, photo: bytes, timeout_s: float) -> NDArray[np.float32]:
-    tensor = grpc.InferInput("photo", [1, 1], "BYTES")
-    tensor.set_data_from_numpy(np.array([[photo]], dtype=np.object_))
-    row: NDArray[np.float32] = client.infer(ENSEMBLE, [tensor], client_timeout=timeout_s).as_numpy("embedding")[0]
+    result = client.infer(**ask_landmark([photo]).arguments(timeout_s))
+    row: NDArray[np.float32] = result.as_numpy("embedding")[0]
     return row
 
 

@@ -14,11 +14,10 @@ from pathlib import Path
 from nicegui import app, ui
 
 from cairn.client import AsyncClient, Options, Tls
-from cairn.client.options import DEFAULT_ADDRESS
+from cairn.client.options import DEFAULT_ADDRESS, SERVER_VARIABLE
 from cairn.page.limit import UploadLimit
 from cairn.page.view import show
 
-SERVER_VARIABLE = "CAIRN_SERVER"
 LOOPBACK = "127.0.0.1"
 PORT = 8080
 MAX_PHOTO_MB = 20.0  # a browser's upload; `cairn query` takes larger ones

@@ -62,6 +62,13 @@ def write(folder: Path, control: Control) -> Path:
     return folder / FILE
 
 
+def elsewhere(address: str) -> Control:
+    """How to ask a server with the key that CAIRN_CONTROL_KEY holds; CAIRN_TLS_CA says who vouches for it, if it speaks
+    TLS. Raises ControlError if the key is too short.
+    """
+    return Control(address, HEADER, new_key(), os.environ.get(CERTIFICATE_VARIABLE) or None)
+
+
 def read(folder: Path) -> Control:
     """What the launcher wrote into `folder`; where nothing is, the server that the environment names.
 
@@ -77,8 +84,7 @@ def read(folder: Path) -> Control:
                 f"{path}: no such file; no server runs from {folder}. Start one with `make serve`, name its folder, or "
                 f"give the key of a server elsewhere in {KEY_VARIABLE} and its address in {ADDRESS_VARIABLE}"
             ) from error
-        address = os.environ.get(ADDRESS_VARIABLE) or DEFAULT_ADDRESS
-        return Control(address, HEADER, new_key(), os.environ.get(CERTIFICATE_VARIABLE) or None)
+        return elsewhere(os.environ.get(ADDRESS_VARIABLE) or DEFAULT_ADDRESS)
     except PermissionError as error:
         raise ControlError(f"{path}: only the user who started the server may read it") from error
     except (ValueError, TypeError) as error:
