@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +28,7 @@ class Tls:
             raise ValueError("a client certificate and its key are given together or not at all")
         for path in (self.ca, self.certificate, self.key):
             if path is not None and not path.is_file():
-                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+                raise FileNotFoundError(f"{path}: no such file; TLS takes PEM files")
 
 
 @dataclass(frozen=True)

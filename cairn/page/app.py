@@ -48,7 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Serve until a signal ends it. Status 2 if it cannot listen there or an option is out of its range."""
     try:
-        options = Options(max_photo_mb=args.max_photo_mb, tls=_tls(args))
+        tls = Tls(ca=args.tls_ca) if args.tls or args.tls_ca else None
+        options = Options(max_photo_mb=args.max_photo_mb, tls=tls)
         socket.create_server((args.host, args.port)).close()
     except (ValueError, OverflowError, FileNotFoundError, socket.gaierror) as error:
         print(f"cairn page: {error}", file=sys.stderr)
@@ -81,12 +82,3 @@ def run(args: argparse.Namespace) -> int:
         show_welcome_message=False,
     )
     return 0
-
-
-def _tls(args: argparse.Namespace) -> Tls | None:
-    """Raises FileNotFoundError here, and not when the page is served already."""
-    if args.tls_ca is None:
-        return Tls() if args.tls else None
-    if not args.tls_ca.is_file():
-        raise FileNotFoundError(f"{args.tls_ca}: no such file; --tls-ca takes a PEM file")
-    return Tls(ca=args.tls_ca)

@@ -208,7 +208,7 @@ def test_no_more_of_a_file_is_read_than_shows_that_it_is_too_large(tmp_path: Pat
         (["-", "--files-from", "-"], "standard input (-) can be read only once"),
         (["--files-from", "/no/such/list"], "No such file or directory: '/no/such/list'"),
         (["x.jpg", "--tls-cert", "a.pem"], "given together or not at all"),
-        (["x.jpg", "--tls-ca", "/no/such/ca"], "No such file or directory: '/no/such/ca'"),
+        (["x.jpg", "--tls-ca", "/no/such/ca"], "/no/such/ca: no such file; TLS takes PEM files"),
         (["x.jpg", "--batch", "65"], "photos_a_request = 65: the server takes at most 64"),
     ],
 )

@@ -265,7 +265,7 @@ def test_a_server_that_is_away_and_one_without_photos(browser: Browser, tiny: Ti
     [
         (["--port", "1000000"], "bind(): port must be 0-65535."),
         (["--max-photo-mb", "0"], "max_photo_mb = 0.0: a number over 0 is needed"),
-        (["--tls-ca", "missing.pem"], "missing.pem: no such file; --tls-ca takes a PEM file"),
+        (["--tls-ca", "missing.pem"], "missing.pem: no such file; TLS takes PEM files"),
         ([], "{address}: cannot listen there (Address already in use); pass --port"),
     ],
 )
