@@ -1,4 +1,4 @@
-"""Every param: its type, its range, and the reason of its default. `params.yaml` is read here, once, and nowhere else.
+"""Every param: its type and its range. What `params.yaml` says is checked here, once; `conf/` has the defaults.
 
 An unknown key or a value out of range stops with the param's name and what is allowed.
 """

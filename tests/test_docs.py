@@ -39,13 +39,13 @@ def test_make_targets_and_subcommands_exist(page: Path) -> None:
     assert set(re.findall(r"(?:^|&& )cairn ([a-z]+)", code(page), re.MULTILINE)) <= set(COMMANDS)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_params_that_are_set_compose(tmp_path: Path, page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+EXPERIMENTS = sorted({found for page in PAGES for found in re.findall(r"^\s*(dvc exp run .*-S .*)", code(page), re.M)})
+
+
+@pytest.mark.parametrize("command", EXPERIMENTS)
+def test_params_that_are_set_compose(tmp_path: Path, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CAIRN_WEIGHTS", "/weights")
-    for line in code(page).splitlines():
-        overrides = re.findall(r"-S (\S+)", line)
-        if line.strip().startswith("dvc exp run") and overrides:
-            compose(ROOT, tmp_path / "params.yaml", overrides)
+    compose(ROOT, tmp_path / "params.yaml", re.findall(r"-S (\S+)", command))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

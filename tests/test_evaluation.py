@@ -26,13 +26,13 @@ def queries() -> Judged:
 
 
 @pytest.fixture
-def test_depth(monkeypatch: pytest.MonkeyPatch) -> None:
+def three_deep(monkeypatch: pytest.MonkeyPatch) -> None:
     """The case has three neighbours a query."""
     monkeypatch.setattr("cairn.evaluation.RECALL_AT", (1, 3))
     monkeypatch.setattr("cairn.evaluation.MAP_DEPTH", 3)
 
 
-@pytest.mark.usefixtures("test_depth")
+@pytest.mark.usefixtures("three_deep")
 def test_every_figure_by_hand() -> None:
     relevant = np.array([2, 0, 3, 2, 3])
     got = figures(queries(), relevant, RULE.threshold)
@@ -50,7 +50,7 @@ def test_every_figure_by_hand() -> None:
     assert (got["queries"], got["distractors"]) == (4, 1)
 
 
-@pytest.mark.usefixtures("test_depth")
+@pytest.mark.usefixtures("three_deep")
 def test_without_distractors_the_rest_is_unchanged() -> None:
     content = report(queries(), np.array([2, 0, 3, 2, 3]), RULE, {1: "Tower"})
     alone = content["without_distractors"]

@@ -1,1 +1,1 @@
-"""From a photo's bytes to an answer: what evaluation and the server share. No torch in here."""
+"""From a photo's bytes to the network's input: what evaluation and the server share. No torch in here."""

@@ -131,4 +131,5 @@ def test_score_histograms_refuse_nan_and_take_one_score(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="without NaN"):
         score_histograms([math.nan], [], [], tmp_path / "a.png")
     score_histograms([0.5], [], [], tmp_path / "a.png", threshold=math.inf)
-    assert (tmp_path / "a.png").exists()
+    score_histograms([0.5], [], [], tmp_path / "b.png", threshold=None)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
