@@ -111,7 +111,7 @@ async def bad(call: grpc.aio.UnaryUnaryMultiCallable, made: Wrong, number: int, 
     except grpc.aio.AioRpcError as error:
         status, reason = error.code(), error.details() or ""
     seen.outcomes[f"{made.kind}: {status.name}"] += 1
-    excused = status in AWAY and reason and _by_a_kill(seen, sent, time.perf_counter())
+    excused = status in AWAY and reason.strip() and _by_a_kill(seen, sent, time.perf_counter())
     if unfit(made, status, reason) and not excused:
         seen.faults.append(f"request {number} ({made.kind}) got {status.name}: {reason}")
 
