@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from cairn.files import read_json
 from cairn.lineage import lineages_locked, params_locked
 from cairn.stage import REPORTS, numbers
-from cairn.tracking import StageLog, known_lineages, stage_run
+from cairn.tracking import StageLog, TrackingError, known_lineages, stage_run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,7 +18,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(_: argparse.Namespace) -> int:
     """Log every stage in dvc.lock that MLflow has no run for; return the exit status."""
-    logged = backfill(Path.cwd())
+    try:
+        logged = backfill(Path.cwd())
+    except TrackingError as error:
+        print(f"cairn backfill: {error}", file=sys.stderr)
+        return 2
     if logged:
         print(f"MLflow: logged from reports what the run cache restored: {', '.join(logged)}")
     return 0

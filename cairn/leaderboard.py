@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 
 from cairn.files import written_aside
 from cairn.records import RecordsError, SeedRecord, merged, read_records, write_records
-from cairn.tracking import LINEAGE_TAG, tracking_uri
+from cairn.tracking import LINEAGE_TAG, tracking_uri, troubles
 
 FEW = "accuracy with at most {} index photo{} a landmark"
 UNSEEN = "accuracy on landmarks not trained on"
@@ -187,7 +187,7 @@ def read(experiment: str) -> list[Logged]:
             order_by=["attributes.start_time ASC"],
             output_format="list",
         )
-    except mlflow.MlflowException as error:
+    except troubles() as error:
         raise LeaderboardError(f"{uri}: MLflow cannot read it: {error}") from error
     return [_logged(run) for run in runs]
 

@@ -7,11 +7,12 @@ The database is `mlflow.db` in the project's root (of the repository that DVC wa
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import subprocess
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,39 @@ from cairn.files import written_aside
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it prints tracebacks of what is told here
 
 LINEAGE_TAG = "cairn.lineage"
 DATABASE = "mlflow.db"
+
+
+class TrackingError(RuntimeError):
+    """MLflow's database cannot be used; the message names it, and the ways out."""
+
+
+def troubles() -> tuple[type[Exception], ...]:
+    """What MLflow raises where its database cannot be used."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return MlflowException, SQLAlchemyError
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Raise TrackingError in the place of MLflow's own."""
+    where = str(root() / DATABASE) if _is_ours() else "the database that MLFLOW_TRACKING_URI names"
+    try:
+        yield
+    except troubles() as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        raise TrackingError(
+            f"{where}: MLflow cannot use it: {cause}\n"
+            f"Make room if its disk is full; remove a broken {DATABASE}, and say `cairn backfill` when all is done, "
+            "which logs from reports/; or do without: `CAIRN_NO_MLFLOW=1 dvc repro` (one stage alone: --no-mlflow)."
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -42,49 +73,69 @@ def root() -> Path:
 
 def tracking_uri() -> str:
     """Where runs are logged."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root() / DATABASE}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or _our_uri()
+
+
+def _our_uri() -> str:
+    return f"sqlite:///{root() / DATABASE}"
+
+
+def _is_ours() -> bool:
+    return tracking_uri() == _our_uri()
 
 
 def choose_experiment() -> None:
     """Log to CAIRN_MLFLOW_EXPERIMENT, else `cairn`; its pictures lie beside our own database, in mlartifacts/."""
     import mlflow
 
-    ours = _use_database()
+    _use_database()
     name = os.environ.get("CAIRN_MLFLOW_EXPERIMENT", "cairn")
-    if ours and mlflow.get_experiment_by_name(name) is None:
+    if _is_ours() and mlflow.get_experiment_by_name(name) is None:
         mlflow.create_experiment(name, artifact_location=(root() / "mlartifacts").as_uri())
     mlflow.set_experiment(name)
 
 
-def _use_database() -> bool:
-    """Have MLflow use the database that tracking_uri names. Says whether it is our own.
+def _use_database() -> None:
+    """Have MLflow use the database that tracking_uri names.
 
-    That is made whole or not at all: of one that a kill left half made MLflow says for ever that its schema is out of
-    date.
+    Our own is made whole or not at all: of one that a kill left half made MLflow says for ever that its schema is out
+    of date.
     """
     import mlflow
 
-    ours, uri, database = "MLFLOW_TRACKING_URI" not in os.environ, tracking_uri(), root() / DATABASE
-    if ours and not database.exists():
+    uri, database = tracking_uri(), root() / DATABASE
+    if _is_ours() and not database.exists():
         with written_aside(database) as aside:
             mlflow.set_tracking_uri(f"sqlite:///{aside}")
             mlflow.search_experiments()
     mlflow.set_tracking_uri(uri)  # it sets MLFLOW_TRACKING_URI too
-    return ours
 
 
 @contextmanager
 def stage_run(stage: str, params: Mapping[str, Any], lineage: str, restored: bool = False) -> Iterator[Any]:
-    """An MLflow run for one stage, with its params and tags; yields a function that takes the StageLog."""
+    """An MLflow run for one stage, with its params and tags; yields a function that takes the StageLog.
+
+    Raises TrackingError, but for an error of the work within, which goes first.
+    """
     import mlflow
 
-    choose_experiment()
-    with mlflow.start_run(run_name=stage):
-        mlflow.set_tags(tags(stage, lineage, restored))
-        mlflow.log_params({name: str(value)[:6000] for name, value in flat(params).items()})
+    with _told():
+        choose_experiment()
+        mlflow.start_run(run_name=stage)
+    try:
+        with _told():
+            mlflow.set_tags(tags(stage, lineage, restored))
+            mlflow.log_params({name: str(value)[:6000] for name, value in flat(params).items()})
         yield _log
+    except BaseException:
+        with suppress(*troubles()):
+            mlflow.end_run("FAILED")
+        raise
+    with _told():
+        mlflow.end_run()
 
 
+@_told()
 def _log(log: StageLog) -> None:
     import mlflow
 
@@ -128,8 +179,9 @@ def _git(*arguments: str) -> str:
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
+@_told()
 def known_lineages() -> set[str]:
-    """The lineages that MLflow has a finished run for."""
+    """The lineages that MLflow has a finished run for. Raises TrackingError."""
     import mlflow
 
     _use_database()

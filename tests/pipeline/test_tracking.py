@@ -12,11 +12,14 @@ import mlflow
 import pyarrow as pa
 import pytest
 import yaml
+from whole.kill import impossible, mounted, resized
 
 from cairn.backfill import backfill
+from cairn.client.main import main
 from cairn.files import write_table
+from cairn.leaderboard import LeaderboardError, read
 from cairn.lineage import lineages_locked
-from cairn.tracking import LINEAGE_TAG, StageLog, flat, known_lineages, stage_run
+from cairn.tracking import LINEAGE_TAG, StageLog, TrackingError, flat, known_lineages, stage_run
 
 
 @pytest.fixture
@@ -100,6 +103,66 @@ def test_what_the_run_cache_restored_is_filled_in_once(store: Path) -> None:
     assert run.data.params == {"split.ratio": "0.5", "seed": "1"}
     assert run.data.tags["cairn.restored"] == "true"
     assert run.data.tags[LINEAGE_TAG] == lineages_locked(store)["split"]
+
+
+def test_a_store_made_by_looking_keeps_pictures_beside_the_database(store: Path) -> None:
+    assert known_lineages() == set()
+    with stage_run("train", {}, "abc"):
+        pass
+    assert mlflow.get_experiment_by_name("cairn").artifact_location == (store / "mlartifacts").as_uri()
+
+
+def broken(store: Path, left: int) -> Path:
+    """A database of which a piece is whole."""
+    with stage_run("train", {}, "abc"):
+        pass
+    database = store / "mlflow.db"
+    database.write_bytes(database.read_bytes()[:left] + b"no database" * 1000)
+    return database
+
+
+@pytest.mark.parametrize("left", [0, 100_000])
+def test_a_broken_database_is_named_with_the_ways_out(
+    store: Path, left: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    database = broken(store, left)
+    said = rf"^{database}: MLflow cannot use it: .*\n.*cairn backfill.*CAIRN_NO_MLFLOW=1 dvc repro.*--no-mlflow"
+    with pytest.raises(TrackingError, match=said), stage_run("train", {}, "abc"):
+        pytest.fail("begun without a log")
+    (store / "dvc.lock").write_text("stages: {split: {cmd: x}}")
+    assert main(["backfill"]) == 2
+    assert f"cairn backfill: {database}: " in capsys.readouterr().err
+    with pytest.raises(LeaderboardError, match=f"{database}: MLflow cannot read it"):
+        read("cairn")
+    database.unlink()
+    subprocess.run([sys.executable, "-c", "from cairn.tracking import choose_experiment as do; do()"], check=True)
+    assert database.read_bytes().startswith(b"SQLite format 3")
+
+
+def test_an_error_of_the_work_goes_before_one_of_the_log(store: Path) -> None:
+    with pytest.raises(ValueError, match="of the work"), stage_run("train", {}, "abc"):
+        broken_meanwhile(store)
+        raise ValueError("of the work")
+    (store / "mlflow.db").unlink()
+    with pytest.raises(TrackingError, match="cannot use it"), stage_run("train", {}, "abc"):
+        broken_meanwhile(store)
+
+
+def broken_meanwhile(store: Path) -> None:
+    (store / "mlflow.db").write_bytes(b"no database" * 1000)
+
+
+def test_a_full_disk_is_said(store: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    if "disk" in impossible():
+        pytest.skip(impossible()["disk"])
+    (store / "small").mkdir()
+    with mounted(store / "small"):
+        monkeypatch.chdir(store / "small")
+        with pytest.raises(TrackingError, match=r"disk is full.*\nMake room"), stage_run("train", {}, "abc") as log:
+            resized(store / "small", Path("mlflow.db").stat().st_size)
+            log(StageLog({}, [{"epoch": float(epoch), "loss": 1.0} for epoch in range(2000)]))
+        monkeypatch.chdir(store)
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_blocks_become_dotted_names() -> None:
