@@ -21,9 +21,9 @@ import uvicorn
 from fastapi import FastAPI, HTTPException, UploadFile
 
 from cairn.answering.preprocess import prepare
+from cairn.manifest import NONE
 from cairn.networks.embedder import embed_batch, load_embedder
 from cairn.photos import DecodeError
-from cairn.retrieval.neighbours import NONE
 from cairn.serving.command import LOOPBACK
 from cairn.serving.retrieving import Retriever
 from cairn.serving.runtime import newest_version

@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cairn.answering.preprocess import fitted
+from cairn.manifest import NONE
 from cairn.photos import DecodeError, decode
 from cairn.retrieval.answer import rule_of
 from cairn.retrieval.context import CONTEXT_FOLDER, open_context
 from cairn.retrieval.index import PhotoIndex
-from cairn.retrieval.neighbours import NONE
 from cairn.retrieval.rerankers.chain import build_chain
 from cairn.retrieval.result import searched
 from cairn.serving.embedding import OUTPUT, OnnxEmbedder

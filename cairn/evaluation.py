@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from cairn.manifest import as_image_id
+from cairn.manifest import NONE, as_image_id
 from cairn.metrics.calibration import brier_score, expected_calibration_error
 from cairn.metrics.coverage import coverage_at_precision, threshold_for_precision
 from cairn.metrics.gap import gap_of
@@ -19,7 +19,7 @@ from cairn.metrics.groups import by_landmark, by_size
 from cairn.metrics.ranking import mean_average_precision, recall_at_k
 from cairn.metrics.recognition import accuracy, micro_f1
 from cairn.retrieval.answer import AnswerRule
-from cairn.retrieval.neighbours import NONE, Neighbours, joined_neighbours
+from cairn.retrieval.neighbours import Neighbours, joined_neighbours
 from cairn.retrieval.result import Result
 
 RECALL_AT = (1, 5, 10)

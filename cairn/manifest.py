@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from cairn.files import write_table
-from cairn.retrieval.neighbours import NONE
+
+NONE = -1  # the landmark id of nothing, in arrays; real ones are 0 or more
 
 IMAGES = pa.schema(
     [

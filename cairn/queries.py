@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cairn.evaluation import FEW_FIGURES, MAP_DEPTH, Judged, figures, joined, judge, threshold_of
+from cairn.manifest import NONE
 from cairn.params import Params
 from cairn.progress import progress
 from cairn.retrieval.answer import AnswerRule, answered
 from cairn.retrieval.building import build
 from cairn.retrieval.calibration import Calibration, better, fit
 from cairn.retrieval.index import PhotoIndex, build_index, choose_type
-from cairn.retrieval.neighbours import NONE
 from cairn.retrieval.rerankers import Step
 from cairn.retrieval.rerankers.base import Context
 from cairn.retrieval.rerankers.chain import Chain, build_chain, fit_chain, learns

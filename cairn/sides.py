@@ -12,8 +12,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from cairn.locations import Location, Photos, locations
-from cairn.manifest import as_numbers, by_image_id, labels_of, read_images, whole
-from cairn.retrieval.neighbours import NONE
+from cairn.manifest import NONE, as_numbers, by_image_id, labels_of, read_images, whole
 from cairn.stage import CLEAN, RAW, SPLIT, StageError
 
 DATABASE = ("train", "index")  # the sides whose landmark photos queries are compared with

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from cairn.evaluation import Judged, calibration_figures, figures, judge, order_for_people, report, threshold_of
+from cairn.manifest import NONE
 from cairn.retrieval.answer import AnswerRule
-from cairn.retrieval.neighbours import NONE, Neighbours
+from cairn.retrieval.neighbours import Neighbours
 from cairn.retrieval.result import searched
 
 RULE = AnswerRule(neighbours=3, steps=(), threshold=0.5, calibration=None)

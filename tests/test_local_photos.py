@@ -14,11 +14,11 @@ from PIL import Image
 from retrieval.local.rendered import askew, picture
 
 from cairn.local_photos import local_steps, reader, with_features
-from cairn.manifest import IMAGES, as_image_id, read_images, write_images
+from cairn.manifest import IMAGES, NONE, as_image_id, read_images, write_images
 from cairn.networks.backbones import BackboneError
 from cairn.networks.embedder import make_embedder, save_embedder
 from cairn.params import Params, load_params
-from cairn.retrieval.neighbours import NONE, Neighbours
+from cairn.retrieval.neighbours import Neighbours
 from cairn.retrieval.rerankers.base import Context
 from cairn.retrieval.rerankers.chain import build_chain
 from cairn.retrieval.rerankers.knn_vote import KnnVoteParams

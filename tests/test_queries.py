@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from cairn.evaluation import Judged
+from cairn.manifest import NONE
 from cairn.params import Params, load_params
 from cairn.queries import (
     NEAREST,
@@ -24,7 +25,7 @@ from cairn.queries import (
     gallery_of,
     in_gallery,
 )
-from cairn.retrieval.neighbours import NONE, Neighbours
+from cairn.retrieval.neighbours import Neighbours
 from cairn.retrieval.rerankers import Step
 from cairn.retrieval.rerankers.base import Context
 from cairn.retrieval.rerankers.boosted import BoostedParams

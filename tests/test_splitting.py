@@ -14,9 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cairn.files import write_table
-from cairn.manifest import write_images
+from cairn.manifest import NONE, write_images
 from cairn.params import DistractorRatios, Ratios, SplitParams
-from cairn.retrieval.neighbours import NONE
 from cairn.sides import DATABASE, QUERIES, embedding_locations, read_sides, training_photos
 from cairn.splitting import SIDES, SPLIT_TABLE, SUSPECT, SplitError, side_counts, split
 from cairn.stage import CLEAN, RAW, SPLIT

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cairn.cleaning.reasons import SMALL_CLASS, Dropped, dropped
-from cairn.retrieval.neighbours import NONE
+from cairn.manifest import NONE
 
 
 def drop_small_classes(labels: NDArray[np.int64], rows: NDArray[np.int64], least: int) -> Dropped:

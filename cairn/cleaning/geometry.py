@@ -18,6 +18,7 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from cairn.cleaning.neighbours import Doubts, Surroundings
+from cairn.manifest import NONE
 from cairn.params import GeometryVoteParams
 from cairn.photos import decode
 from cairn.progress import progress
@@ -25,7 +26,6 @@ from cairn.retrieval.local import EXTRACTORS
 from cairn.retrieval.local.features import Extractor, Features
 from cairn.retrieval.local.matching import inliers, matches
 from cairn.retrieval.local.pixels import reduced
-from cairn.retrieval.neighbours import NONE
 from cairn.shards import Member, ShardReader
 
 MAX_FEATURES = 1000

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from cairn.cleaning.reasons import EXACT_DUPLICATE, LABEL_CONFLICT, Dropped, dropped
-from cairn.retrieval.neighbours import NONE
+from cairn.manifest import NONE
 
 
 def drop_identical(

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from cairn.manifest import NONE
 from cairn.params import NeighbourVoteParams
-from cairn.retrieval.neighbours import NONE
 
 BLOCK = 4096
 LEAST_DEPTH = 100  # neighbours looked up, so that enough are left when near duplicates are passed over

@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cairn.evaluation import Judged, order_for_people
+from cairn.manifest import NONE
 from cairn.metrics.coverage import Curve
 from cairn.pictures.contact_sheet import SheetRow, contact_sheet
 from cairn.pictures.photos import ReadImage
 from cairn.pictures.precision_coverage import precision_coverage as draw_precision_coverage
 from cairn.pictures.score_histograms import score_histograms
 from cairn.retrieval.answer import AnswerRule
-from cairn.retrieval.neighbours import NONE
 
 ROWS = 10
 COLUMNS = 5

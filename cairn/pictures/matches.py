@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from cairn.evaluation import Judged, order_for_people
+from cairn.manifest import NONE
 from cairn.pictures.answers import name_of
 from cairn.pictures.photos import ReadImage
 from cairn.pictures.style import GROUND, INK, MAIN, PAPER, QUIET, RIGHT, RULE, WRONG, font, write_note, write_sheet
@@ -26,7 +27,6 @@ from cairn.pictures.tiles import (
     shortened,
 )
 from cairn.retrieval.local.pixels import reduced
-from cairn.retrieval.neighbours import NONE
 from cairn.retrieval.rerankers.base import Context
 from cairn.retrieval.rerankers.local_features import LocalFeatures, LocalFeaturesParams, build
 

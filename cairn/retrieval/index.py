@@ -10,8 +10,9 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from cairn.manifest import NONE
 from cairn.retrieval.entries import ENTRIES_FILE, Entries
-from cairn.retrieval.neighbours import NONE, Neighbours
+from cairn.retrieval.neighbours import Neighbours
 
 INDEX_FILE = "index.faiss"
 

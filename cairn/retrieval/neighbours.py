@@ -8,8 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-NONE = -1  # a landmark id where there is no neighbour; real ones are 0 or more
-
 
 @dataclass(frozen=True)
 class Neighbours:

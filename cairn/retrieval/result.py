@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cairn.retrieval.neighbours import NONE, Neighbours, joined_neighbours
+from cairn.manifest import NONE
+from cairn.retrieval.neighbours import Neighbours, joined_neighbours
 
 UNIT_WITHIN = 1e-3  # a unit vector's length may be off by so much
 

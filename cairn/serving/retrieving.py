@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from cairn.manifest import as_image_id, read_landmarks
+from cairn.manifest import NONE, as_image_id, read_landmarks
 from cairn.retrieval.answer import answered, rule_of
 from cairn.retrieval.context import CONTEXT_FOLDER, open_context
 from cairn.retrieval.entries import ENTRIES_FILE, Entries
 from cairn.retrieval.index import PhotoIndex
-from cairn.retrieval.neighbours import NONE, Neighbours
+from cairn.retrieval.neighbours import Neighbours
 from cairn.retrieval.rerankers.chain import build_chain
 from cairn.retrieval.result import Answers
 from cairn.serving.threads import threads

@@ -16,10 +16,9 @@ from PIL import Image
 from cairn.cleaning.clean import CleaningError
 from cairn.cleaning.geometry import doubts_by_geometry
 from cairn.cleaning.neighbours import Doubts, Surroundings, doubts_by_neighbours, surroundings
-from cairn.manifest import image_id_of, read_images
+from cairn.manifest import NONE, image_id_of, read_images
 from cairn.params import CleanParams, NeighbourVoteParams
 from cairn.pictures.suspects import draw_suspects
-from cairn.retrieval.neighbours import NONE
 from cairn.sources.base import Photo, pack
 
 VOTE = NeighbourVoteParams(k=4, min_share=0.5, rival_share=0.5, distractor_share=0.75)

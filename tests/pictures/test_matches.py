@@ -12,6 +12,7 @@ from PIL import Image
 from retrieval.local.rendered import askew, picture
 
 from cairn.evaluation import Judged
+from cairn.manifest import NONE
 from cairn.pictures import matches as sheet
 from cairn.pictures.matches import (
     HEAD,
@@ -28,7 +29,7 @@ from cairn.pictures.style import GROUND, MAIN, PAPER, QUIET, RIGHT, RULE, WRONG
 from cairn.pictures.tiles import BORDER, MARGIN
 from cairn.retrieval.local import EXTRACTORS
 from cairn.retrieval.local.pixels import reduced
-from cairn.retrieval.neighbours import NONE, Neighbours
+from cairn.retrieval.neighbours import Neighbours
 from cairn.retrieval.rerankers.base import Context
 from cairn.retrieval.rerankers.local_features import LocalFeaturesParams, build
 

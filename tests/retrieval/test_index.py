@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from retrieval.made_entries import entries_table
 
+from cairn.manifest import NONE
 from cairn.retrieval.entries import ENTRIES_FILE, EntriesError, write_entries
 from cairn.retrieval.index import (
     INDEX_FILE,
@@ -21,7 +22,6 @@ from cairn.retrieval.index import (
     stored_vectors,
     write_index,
 )
-from cairn.retrieval.neighbours import NONE
 
 RNG = np.random.default_rng(0)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cairn.retrieval.neighbours import NONE, Neighbours
+from cairn.manifest import NONE
+from cairn.retrieval.neighbours import Neighbours
 from cairn.retrieval.result import Answers, Result, searched
 
 QUERIES = np.eye(2, 4, dtype=np.float32)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from cairn.retrieval.neighbours import NONE
+from cairn.manifest import NONE
 from cairn.retrieval.rerankers.base import Changes, Context, Reranker, StepParams, needed, needed_distractors
 from cairn.retrieval.rerankers.similarity import mean_of_nearest
 from cairn.retrieval.result import Result

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from cairn.retrieval.neighbours import NONE
+from cairn.manifest import NONE
 from cairn.retrieval.rerankers.base import Changes, Classifier, Context, Reranker, StepParams, needed
 from cairn.retrieval.rerankers.prototypes import Prototypes
 from cairn.retrieval.result import Result

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from cairn.manifest import NONE
 from cairn.retrieval.local.features import Features
 from cairn.retrieval.local.matching import Geometry, inliers, matches
-from cairn.retrieval.neighbours import NONE
 from cairn.retrieval.rerankers.base import Changes, Context, StepParams, needed
 from cairn.retrieval.result import Result
 

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from cairn.manifest import NONE
 from cairn.retrieval.index import PhotoIndex, build_index
-from cairn.retrieval.neighbours import NONE
 from cairn.retrieval.rerankers.base import Context
 from cairn.retrieval.rerankers.classifier import CosineClassifier
 from cairn.retrieval.rerankers.similarity import VectorsById

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from retrieval.rerankers.small_world import World, make_world
 
-from cairn.retrieval.neighbours import NONE, Neighbours
+from cairn.manifest import NONE
+from cairn.retrieval.neighbours import Neighbours
 from cairn.retrieval.rerankers import boosted
 from cairn.retrieval.rerankers.base import Context, RerankError
 from cairn.retrieval.rerankers.boosted import (

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from retrieval.rerankers.small_world import World
 
-from cairn.retrieval.neighbours import NONE, Neighbours
+from cairn.manifest import NONE
+from cairn.retrieval.neighbours import Neighbours
 from cairn.retrieval.rerankers.base import Context, RerankError
 from cairn.retrieval.rerankers.distractor_penalty import DistractorPenaltyParams, build
 from cairn.retrieval.rerankers.knn_vote import KnnVoteParams

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from retrieval.rerankers.small_world import World, make_world
 
-from cairn.retrieval.neighbours import NONE, Neighbours
+from cairn.manifest import NONE
+from cairn.retrieval.neighbours import Neighbours
 from cairn.retrieval.rerankers import knn_vote
 from cairn.retrieval.rerankers.base import Context, RerankError
 from cairn.retrieval.rerankers.knn_vote import KnnVoteParams, build

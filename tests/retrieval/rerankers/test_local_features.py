@@ -9,9 +9,10 @@ import pytest
 from pydantic import ValidationError
 from retrieval.local.rendered import askew, picture
 
+from cairn.manifest import NONE
 from cairn.retrieval.local import EXTRACTORS
 from cairn.retrieval.local.features import Features
-from cairn.retrieval.neighbours import NONE, Neighbours
+from cairn.retrieval.neighbours import Neighbours
 from cairn.retrieval.rerankers.base import Context, RerankError
 from cairn.retrieval.rerankers.local_features import LocalFeatures, LocalFeaturesParams, build
 from cairn.retrieval.result import Result, searched

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from retrieval.rerankers.small_world import World, make_world
 
-from cairn.retrieval.neighbours import NONE, Neighbours
+from cairn.manifest import NONE
+from cairn.retrieval.neighbours import Neighbours
 from cairn.retrieval.rerankers.base import Context, RerankError
 from cairn.retrieval.rerankers.similarity import VectorsById
 from cairn.retrieval.rerankers.superglobal import SuperGlobalParams, build, refine
