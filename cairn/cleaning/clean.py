@@ -22,12 +22,21 @@ from cairn.cleaning.identical import drop_identical
 from cairn.cleaning.looks import Looks, looked_at
 from cairn.cleaning.near import NOTHING, Pairs, drop_near, pairs_by_embedding, pairs_by_hash
 from cairn.cleaning.neighbours import Doubts
-from cairn.cleaning.reasons import REASONS, Dropped
+from cairn.cleaning.reasons import REASONS, SMALL_CLASS, Dropped
 from cairn.cleaning.scenes import doubts_by_scenes
 from cairn.cleaning.shapes import drop_by_shape
 from cairn.cleaning.suspects import SUSPECTS, suspects, with_indoor
 from cairn.files import write_table
-from cairn.manifest import by_image_id, labels_of, read_images, read_landmarks, whole, write_images, write_landmarks
+from cairn.manifest import (
+    NONE,
+    by_image_id,
+    labels_of,
+    read_images,
+    read_landmarks,
+    whole,
+    write_images,
+    write_landmarks,
+)
 from cairn.params import CleanParams
 from cairn.progress import progress
 from cairn.shards import Member, ShardReader, write_shards
@@ -88,8 +97,8 @@ def clean(raw: Path, out: Path, keep: Path, params: CleanParams, embed: Embed | 
     embed: finds near duplicates by cosine, and neighbours that doubt a label; none: hash alone finds near duplicates
     vote: counts outdoor scenes; none: no photo is doubted as indoor
 
-    Raises CleaningError if labels are to be doubted without `embed`, or if kept and dropped photos are not together
-    what was fetched.
+    Raises CleaningError if labels are to be doubted without `embed`, if no landmark photo is left, or if kept and
+    dropped photos are not together what was fetched.
     """
     if params.label_noise.method != "off" and embed is None:
         raise CleaningError(
@@ -99,6 +108,7 @@ def clean(raw: Path, out: Path, keep: Path, params: CleanParams, embed: Embed | 
     images = by_image_id(read_images(raw))
     looks = looked_at(raw, images, keep, params)
     found = judge(images, looks, params, embed, vote)
+    check_left(labels_of(images), found, params.min_class_size)
     write_kept(raw, out, images, found.kept, looks, params.shard_mb)
     return write_findings(raw, out, images, found, params)
 
@@ -139,6 +149,24 @@ def judge(images: pa.Table, looks: Looks, params: CleanParams, embed: Embed | No
         "embedding": by_embedding.where(by_embedding.measure >= near.group_cosine),
     }
     return Judged(left, every, grouped, indoor, compared, vectors)
+
+
+def check_left(labels: NDArray[np.int64], found: Judged, least: int) -> None:
+    """Raise CleaningError, saying why, if no landmark photo is kept; labels: int64 [photos], `least` a landmark."""
+    if (labels[found.kept] != NONE).any():
+        return
+    small = found.dropped.filter(pc.equal(found.dropped["reason"], SMALL_CLASS))["row"].to_numpy()
+    if not len(small):
+        counts = ", ".join(
+            f"{count['counts']} {count['values']}" for count in found.dropped["reason"].value_counts().to_pylist()
+        )
+        raise CleaningError(f"no landmark photo is left ({counts}); mend the source, or change the params of `clean`")
+    landmarks, sizes = np.unique(labels[small], return_counts=True)
+    largest, size = landmarks[sizes.argmax()], sizes.max()
+    raise CleaningError(
+        f"clean.min_class_size = {least} leaves no landmark: the largest one, {largest}, has {size} photos once all "
+        f"else is set aside; lower it to {size}, or bring more photos, and say `dvc repro`"
+    )
 
 
 def write_findings(raw: Path, out: Path, images: pa.Table, found: Judged, params: CleanParams) -> Cleaned:

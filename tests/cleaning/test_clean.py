@@ -14,7 +14,7 @@ from cleaning.made_photos import encoded, scene
 from PIL import Image
 
 from cairn.cleaning import looks
-from cairn.cleaning.clean import Cleaned, clean
+from cairn.cleaning.clean import Cleaned, CleaningError, clean
 from cairn.cleaning.inspection import Look, inspect
 from cairn.cleaning.suspects import table_of, with_indoor
 from cairn.manifest import image_id_of, read_images, read_landmarks, write_images, write_landmarks
@@ -69,6 +69,24 @@ def test_each_reason_is_found_once_and_counts_add_up(tmp_path: Path) -> None:
     assert (result.kept, result.dropped) == (len(GOOD), len(bad))
     assert sum(result.reasons.values()) == len(bad)
     assert read_landmarks(tmp_path / "out")["landmark_id"].to_pylist() == [1, 2]
+
+
+def test_no_landmark_left_is_an_error_that_names_param_landmark_and_way_out(tmp_path: Path) -> None:
+    two = {
+        f"{label}/{n}.png": (label, encoded(scene(10 * label + n)))
+        for label, count in ((1, 1), (7, 2))
+        for n in range(count)
+    }
+    alone = {"none/0.png": (None, encoded(scene(99)))}
+    said = r"clean\.min_class_size = 3 .* largest one, 7, has 2 photos .*; lower it to 2, or .* `dvc repro`"
+    (tmp_path / "few").mkdir()
+    with pytest.raises(CleaningError, match=said):
+        cleaned(tmp_path / "few", {**two, **alone, "7/again.png": two["7/0.png"]}, settings(min_class_size=3))
+    assert not (tmp_path / "few" / "out").exists()
+    (tmp_path / "broken").mkdir()
+    with pytest.raises(CleaningError, match=r"no landmark photo is left \(2 undecodable, 1 too small\); mend"):
+        tiny = {"2/tiny.png": (2, encoded(scene(51, 20, 31)))}
+        cleaned(tmp_path / "broken", {**alone, **tiny, "1/a.png": (1, b""), "1/b.png": (1, b"x")}, settings())
 
 
 def test_of_exact_duplicates_the_smallest_id_stays_whatever_the_format(tmp_path: Path) -> None:
