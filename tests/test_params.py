@@ -68,6 +68,7 @@ def test_the_duplicate_finder_follows_the_given_weights(tmp_path: Path) -> None:
         ("clean.max_aspect", "wide", "clean.max_aspect = 'wide'"),
         ("fetch.source", "web", "'synthetic', 'folder' or 'gldv2'"),
         ("split.ratios.test", 0.9, "train + validation + index + test must be 1, not 1.7"),
+        ("split.distractors.test", 0.9, " train + validation + test must be 1, not 1.4"),
         ("fetch.gldv2.last_shard", -1, "fetch.gldv2.last_shard = -1"),
         ("fetch.folder.landmarks", "", "fetch.folder.landmarks = '': Value error, must be a folder, or null"),
         ("fetch.folder.distractors", "", "fetch.folder.distractors = '': Value error, must be a folder, or null"),
