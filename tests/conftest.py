@@ -9,12 +9,16 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 from cairn.serving.command import LOOPBACK
 from cairn.serving.server import Server, default_server_env, free_ports, started
 
 if TYPE_CHECKING:
     from serving.tiny_repository import Tiny
+
+settings.register_profile("untimed", deadline=None)  # how long an example takes says how busy the machine is
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

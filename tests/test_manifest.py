@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cairn.manifest import (
@@ -44,7 +44,6 @@ def test_an_image_id_survives_as_a_number(value: int) -> None:
 
 
 @given(st.lists(st.integers(0, 2**64 - 1)), st.booleans(), st.integers(0, 3))
-@settings(deadline=None)
 def test_many_ids_are_the_numbers_that_each_is(values: list[int], upper: bool, start: int) -> None:
     ids = [f"{value:016X}" if upper else f"{value:016x}" for value in values]
     numbers = [as_number(image_id) for image_id in ids]

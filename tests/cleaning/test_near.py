@@ -94,7 +94,7 @@ def test_no_codes_and_a_single_one_have_no_pairs() -> None:
 
 
 @given(st.integers(0, 2**32))
-@effort(max_examples=20, deadline=None)
+@effort(max_examples=20)
 def test_thumbnails_correlate_as_in_the_full_matrix(seed: int) -> None:
     rng = np.random.default_rng(seed)
     base = rng.integers(0, 256, (4, THUMBNAIL**2))
@@ -144,7 +144,7 @@ def test_every_dropped_photo_is_near_a_kept_one() -> None:
 
 
 @given(st.integers(0, 2**32))
-@effort(max_examples=25, deadline=None)
+@effort(max_examples=25)
 def test_what_is_judged_is_what_the_slow_plain_way_judges(seed: int) -> None:
     rng = np.random.default_rng(seed)
     count = int(rng.integers(0, 60))

@@ -43,7 +43,7 @@ STEPS = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(STEPS, max_size=8))
 def test_changes_come_to_what_a_plain_list_of_photos_comes_to(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, str, frozenset[str]]]

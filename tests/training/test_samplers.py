@@ -174,7 +174,7 @@ def test_a_cluster_that_cannot_fill_a_batch_joins_its_nearest() -> None:
     assert set(numbers.tolist()) == {0, 1}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(2, 30), st.integers(1, 30), st.integers(2, 12), st.integers(0, 2**32 - 1))
 def test_every_class_is_used_however_small_the_clusters(count: int, clusters: int, per_batch: int, seed: int) -> None:
     per_batch = min(per_batch, count)

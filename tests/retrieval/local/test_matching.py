@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from retrieval.local.rendered import askew, homography, moved, picture
 
@@ -30,7 +30,6 @@ def nearest(x: np.ndarray, others: np.ndarray, ratio: float | None) -> int | Non
     return order[0] if clear else None
 
 
-@settings(deadline=None)
 @given(st.integers(0, 10**6), st.integers(0, 12), st.integers(0, 12), st.sampled_from([0.5, 0.8, 1.0, None]))
 def test_matches_in_plain_loops_and_from_either_side(seed: int, many: int, others: int, ratio: float | None) -> None:
     a, b = features(seed, many), features(seed + 1, others)
@@ -43,7 +42,6 @@ def test_matches_in_plain_loops_and_from_either_side(seed: int, many: int, other
     assert sorted(matches(b, a, True, ratio, None)[:, ::-1].tolist()) == slow
 
 
-@settings(deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 12), st.integers(1, 12), st.sampled_from([0.3, 0.8, 2.0]))
 def test_the_nearest_within_a_distance_in_plain_loops(seed: int, many: int, others: int, most: float) -> None:
     a, b = features(seed, many), features(seed + 1, others)

@@ -48,7 +48,7 @@ def test_features_by_hand() -> None:
     np.testing.assert_allclose(got.features, hand, atol=1e-6)
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(st.integers(0, 100), st.integers(1, 20))
 def test_features_in_plain_loops(seed: int, top: int) -> None:
     world = make_world(seed, queries=6, spread=1.0)

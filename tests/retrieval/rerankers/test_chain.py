@@ -83,7 +83,7 @@ def test_steps_follow_one_another(world: World) -> None:
     same(got, step_by_step)
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(st.integers(0, 50), st.sampled_from(CHAINS), st.data())
 def test_queries_in_another_order_or_fewer_get_the_same(
     seed: int, blocks: list[dict[str, Any]], data: st.DataObject
