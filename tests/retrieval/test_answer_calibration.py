@@ -25,7 +25,7 @@ from cairn.retrieval.calibration import (
 )
 from cairn.serving.server import default_server_env
 
-few = settings(max_examples=40)  # the first of them imports scipy
+few = settings(max_examples=40)
 READ = TypeAdapter[Platt | Isotonic](Calibration)
 kinds = pytest.mark.parametrize("kind", KINDS)
 Rows = list[tuple[float, bool]]
