@@ -41,7 +41,7 @@ from whole.running import NOBODY, PATIENCE_S, POLL_S, Run, given_to, no_other_us
 from cairn.composing import compose
 from cairn.files import discard, md5_of, read_json
 from cairn.progress import progress
-from cairn.stage import FINISHED
+from cairn.stage import BUILD, FINISHED, PARTIAL
 from cairn.tracking import DATABASE
 
 DRAWS = [
@@ -238,9 +238,10 @@ def fill_disk(base: Undisturbed, one: Disturbance, folder: Path) -> tuple[str, s
     """No room in build/ for more than a share of what the stage adds to it."""
     run, build, kept = Run(folder), folder / "build", folder / "kept"
     build.mkdir(exist_ok=True)
+    discard(folder / PARTIAL)  # of finished stages: the next one to begin removes it, and has its room
     build.rename(kept)
     build.mkdir()
-    grown = size_of(base.after(one.stage) / "build") - size_of(base.before(one.stage) / "build")
+    grown = size_of(base.after(one.stage)) - size_of(base.before(one.stage))
     with mounted(build):
         subprocess.run(["cp", "--archive", f"{kept}/.", str(build)], check=True)
         room = os.statvfs(build)
@@ -253,9 +254,10 @@ def fill_disk(base: Undisturbed, one: Disturbance, folder: Path) -> tuple[str, s
     return left, said, outcome
 
 
-def size_of(folder: Path) -> int:
-    """Bytes of all files."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+def size_of(project: Path) -> int:
+    """Bytes of all files in build/, but for what stages go on from."""
+    files = [path for path in (project / BUILD).rglob("*") if path.is_file()]
+    return sum(path.stat().st_size for path in files if not path.is_relative_to(project / PARTIAL))
 
 
 @contextlib.contextmanager
