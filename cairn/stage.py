@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -118,14 +119,13 @@ def _run(name: str, work: Callable[[Job], Report | None], logged: bool) -> None:
     with joined():
         if rank() > 0:
             work(Job(params, keep))
-        elif not logged:
-            finish(name, made(work(Job(params, keep))))
         else:
             shared = {key: raw[key] for key in ("seed", "threads", "processes", "precision")}
-            with stage_run(name, {**shared, name: raw[name]}, lineage) as log:
+            with stage_run(name, {**shared, name: raw[name]}, lineage) if logged else nullcontext() as log:
                 report = made(work(Job(params, keep)))
-                finish(name, report)
-                log(log_of(report))
+                write_json(REPORTS / f"{name}.json", report.content)
+                if log is not None:
+                    log(StageLog(numbers(report.content), report.history, report.pictures, report.datasets))
     if rank() == 0:
         leave(keep, lineage)
 
@@ -161,16 +161,6 @@ def made(report: Report | None) -> Report:
     if report is None:
         raise StageError("the first process has no report")
     return report
-
-
-def finish(name: str, report: Report) -> None:
-    """Write the stage's report."""
-    write_json(REPORTS / f"{name}.json", report.content)
-
-
-def log_of(report: Report) -> StageLog:
-    """The report as MLflow takes it: its numbers by dotted name."""
-    return StageLog(numbers(report.content), report.history, report.pictures, report.datasets)
 
 
 def numbers(content: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
