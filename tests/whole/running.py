@@ -44,6 +44,7 @@ class Run:
         """DVC's notes, anybody's home and settings of this machine's DVC lie in the folder: nothing is shared."""
         home = self.folder / ".home"
         home.mkdir(exist_ok=True)
+        given_to(home, self.user)
         own = {f"DVC_{name}_DIR": str(home / name.lower()) for name in ("SITE_CACHE", "GLOBAL_CONFIG", "SYSTEM_CONFIG")}
         return {**environment(self.folder), **own, "HOME": str(home), "PYTHONUNBUFFERED": "1", **self.variables}
 
