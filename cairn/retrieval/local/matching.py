@@ -26,24 +26,31 @@ def matches(
     """
     if len(a) == 0 or len(b) == 0:
         return np.zeros((0, 2), dtype=np.int64)
-    distances = np.sqrt(np.clip(2 - 2 * (a.descriptors @ b.descriptors.T), 0, None))
+    similarities = a.descriptors @ b.descriptors.T
     rows = np.arange(len(a))
-    there, kept = _nearest(distances, ratio)
+    there, kept = _nearest(similarities, ratio)
     if mutual:
-        back, clear_back = _nearest(distances.T, ratio)
+        back, clear_back = _nearest(similarities.T, ratio)
         kept = kept & clear_back[there] & (back[there] == rows)
     if max_distance is not None:
-        kept = kept & (distances[rows, there] <= max_distance)
+        kept = kept & (_distances(similarities[rows, there]) <= max_distance)
     return np.stack([rows[kept], there[kept]], axis=1).astype(np.int64)
 
 
-def _nearest(distances: NDArray[np.float32], ratio: float | None) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+def _nearest(similarities: NDArray[np.float32], ratio: float | None) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
     """The nearest column of each row, and whether it is clearly nearer than the second; a lone one is."""
-    nearest = distances.argmin(axis=1)
-    if ratio is None or distances.shape[1] < 2:
-        return nearest, np.ones(len(distances), dtype=bool)
-    first, second = np.partition(distances, 1, axis=1)[:, :2].T
-    return nearest, first < ratio * second
+    nearest, rows = similarities.argmax(axis=1), np.arange(len(similarities))
+    if ratio is None or similarities.shape[1] < 2:
+        return nearest, np.ones(len(rows), dtype=bool)
+    others = similarities.copy()
+    others[rows, nearest] = -np.inf
+    first, second = similarities[rows, nearest], others.max(axis=1)
+    return nearest, _distances(first) < ratio * _distances(second)
+
+
+def _distances(similarities: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Euclidean, of unit vectors with these dot products."""
+    return np.asarray(np.sqrt(np.clip(2 - 2 * similarities, 0, None)))
 
 
 def inliers(
