@@ -6,8 +6,10 @@ The commands that make and serve results are run for real in tests/pipeline and 
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import subprocess
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -45,7 +47,8 @@ EXPERIMENTS = sorted({found for page in PAGES for found in re.findall(r"^\s*(dvc
 @pytest.mark.parametrize("command", EXPERIMENTS)
 def test_params_that_are_set_compose(tmp_path: Path, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CAIRN_WEIGHTS", "/weights")
-    compose(ROOT, tmp_path / "params.yaml", re.findall(r"-S (\S+)", command))
+    words = shlex.split(command)
+    compose(ROOT, tmp_path / "params.yaml", [value for name, value in pairwise(words) if name == "-S"])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -57,15 +60,24 @@ def test_links_and_scripts_lead_somewhere(page: Path) -> None:
     assert not missing
 
 
-def test_the_table_of_published_systems_is_what_its_records_say(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+TABLES = re.findall(
+    r"^cairn leaderboard (.*)--into docs/results.md --table (\w+)$", code(ROOT / "docs/results.md"), re.MULTILINE
+)
+
+
+def test_the_results_have_two_tables_of_experiments() -> None:
+    assert [name for _, name in TABLES] == ["published", "ablation"]
+
+
+@pytest.mark.parametrize(("options", "name"), TABLES, ids=[name for _, name in TABLES])
+def test_a_table_of_experiments_is_what_the_records_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], options: str, name: str
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/none.db")
     page, records = ROOT / "docs/results.md", tmp_path / "results.csv"
     shutil.copy(ROOT / "docs/results.csv", records)
-    (command,) = re.findall(r"^cairn leaderboard (.*)--into", code(page), re.MULTILINE)
-    assert main(["leaderboard", *command.replace("docs/results.csv", str(records)).split()]) == 0
-    assert f"<!-- published -->\n\n{capsys.readouterr().out}\n<!-- /published -->" in page.read_text()
+    assert main(["leaderboard", *options.replace("docs/results.csv", str(records)).split()]) == 0
+    assert f"<!-- {name} -->\n\n{capsys.readouterr().out}\n<!-- /{name} -->" in page.read_text()
 
 
 def test_the_photo_that_the_readme_asks_about_is_one_of_the_embedded_data() -> None:
