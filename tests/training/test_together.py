@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import shutil
 import socket
 import subprocess
@@ -44,7 +43,7 @@ def ran(command: list[str]) -> None:
 def folder(tmp_path_factory: pytest.TempPathFactory, photos: Photos) -> Path:
     """What one process and what two have made, everything in one launch."""
     folder = tmp_path_factory.mktemp("together")
-    (folder / "photos.pickle").write_bytes(pickle.dumps(photos))
+    together_worker.write_photos(folder, photos)
     wanted = [*together_worker.GRADIENTS, *together_worker.RUNS]
     together_worker.main(folder, wanted)
     ran(torchrun(folder, *wanted, "undisturbed"))
@@ -138,7 +137,7 @@ def two_hosts() -> Iterator[list[list[str]]]:
 def test_two_machines_make_what_two_processes_of_one_make(folder: Path) -> None:
     own = folder.parent / "two_hosts"
     own.mkdir()
-    shutil.copy(folder / "photos.pickle", own)
+    shutil.copy(folder / "photos.json", own)
     with two_hosts() as hosts, socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

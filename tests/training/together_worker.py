@@ -2,13 +2,13 @@
 
     together_worker.py FOLDER WHAT...
 
-FOLDER holds photos.pickle and takes each result as WHAT.pt, from the first process.
+FOLDER holds photos.json and takes each result as WHAT.pt, from the first process.
 """
 
 from __future__ import annotations
 
+import json
 import os
-import pickle
 import signal
 import sys
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cairn.locations import Photos
+from cairn.locations import Location, Photos
 from cairn.losses import LOSSES
 from cairn.losses.weighting import class_weights
 from cairn.networks.embedder import Embedder, make_embedder
@@ -79,9 +79,21 @@ def gradient(loss: str, folder: Path) -> dict[str, Any]:
     return {"loss": value.detach(), "gradients": gradients, "buffers": dict(network.named_buffers())}
 
 
+def write_photos(folder: Path, photos: Photos) -> None:
+    """Put where they lie, and their classes, into FOLDER."""
+    places = [(str(at.root), at.shard, at.offset, at.size) for at in photos.locations]
+    (folder / "photos.json").write_text(json.dumps([places, photos.classes.tolist()]))
+
+
+def read_photos(folder: Path) -> Photos:
+    """What `write_photos` has put there."""
+    places, classes = json.loads((folder / "photos.json").read_text())
+    return Photos([Location(Path(root), *rest) for root, *rest in places], np.array(classes, dtype=np.int64))
+
+
 def trained(run: str, folder: Path) -> dict[str, Any]:
     """A whole training."""
-    photos: Photos = pickle.loads((folder / "photos.pickle").read_bytes())  # noqa: S301 (made by the test)
+    photos = read_photos(folder)
     keep = folder / f"keep_{run}_{world()}"
     found = train(
         fresh(), photos, photos, settings("parts" if run in KILLED else run), "fp32", 5, keep, lambda row: None
