@@ -86,15 +86,12 @@ def judge(result: Result, true: NDArray[np.int64]) -> Judged:
 def threshold_of(validation: Judged, precision: float) -> float:
     """The lowest threshold that keeps `precision` among validation answers, distractors counted wrong.
 
-    Where none does, it lies above every validation score; without validation photos it is 0. Rounded down to 6 places,
-    as it is saved.
+    Where none does, it is the float32 above every validation score; without validation photos, or answers, it is 0.
     """
-    if validation.landmark_queries == 0:
+    if not np.isfinite(validation.scores).any() or validation.landmark_queries == 0:
         return 0.0
     chosen = threshold_for_precision(validation.scores, validation.right, validation.landmark_queries, precision)
-    if math.isinf(chosen):
-        chosen = float(validation.scores.max()) + 1e-5
-    return math.floor(chosen * 1e6) / 1e6
+    return float(np.nextafter(validation.scores.max(), np.float32(np.inf))) if math.isinf(chosen) else chosen
 
 
 def calibration_figures(probabilities: NDArray[np.float64], right: NDArray[np.bool_]) -> dict[str, float]:

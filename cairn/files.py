@@ -74,12 +74,19 @@ def discard(path: Path) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON: keys in the order given, floats of 6 places, so that diffs stay readable."""
     with written_aside(path) as aside:
-        aside.write_text(json.dumps(_rounded(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+        text = json.dumps(_rounded(value), indent=2, ensure_ascii=False, allow_nan=False)
+        aside.write_text(text + "\n", encoding="utf-8")
 
 
 def read_json(path: Path) -> Any:
     """What `write_json` wrote."""
-    return json.loads(path.read_text())
+    return json.loads(path.read_bytes())
+
+
+def write_form(path: Path, form: BaseModel) -> None:
+    """Write what `read_form` reads: every float in full, since others compute with it."""
+    with written_aside(path) as aside:
+        aside.write_text(form.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
 def read_form(path: Path, form: type[Form], way_out: str) -> Form:

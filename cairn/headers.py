@@ -34,7 +34,6 @@ BEGINNINGS: dict[str, bytes | tuple[bytes, ...]] = {
     "JPEG": b"\xff\xd8\xff",
     "PNG": b"\x89PNG",
     "GIF": b"GIF8",
-    "WEBP": b"RIFF",
     "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
     "BMP": b"BM",
     "PDF": b"%PDF",
@@ -79,6 +78,8 @@ def hint(content: bytes) -> str:
 def _kind(content: bytes) -> str | None:
     if content[4:8] == b"ftyp":
         return _kind_of_media(content[8 : min(int.from_bytes(content[:4], "big"), 256)])
+    if content.startswith(b"RIFF"):
+        return {b"WEBP": "WEBP", b"AVI ": "a video"}.get(content[8:12])
     start = content[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith(b"<") and b"<svg" in start:
         return "SVG"

@@ -45,7 +45,7 @@ def _alone(path: Path) -> Iterator[bool]:
     if not path.parent.exists():  # no DVC was ever run here
         yield False
         return
-    with path.open("a") as file:
+    with path.open("a", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # as zc.lockfile does, which DVC uses
         except BlockingIOError:
@@ -56,7 +56,7 @@ def _alone(path: Path) -> Iterator[bool]:
 
 def _is_json(path: Path) -> bool:
     try:
-        return not path.exists() or isinstance(json.loads(path.read_text()), dict)
+        return not path.exists() or isinstance(json.loads(path.read_bytes()), dict)
     except ValueError:
         return False
 

@@ -299,9 +299,9 @@ def put_into(file: Path, table: str, name: str) -> None:
     Raises LeaderboardError unless each mark is there once, in turn.
     """
     opening, closing = marks(name)
-    text = file.read_text()
+    text = file.read_text(encoding="utf-8")
     parts = re.split(f"({re.escape(opening)}|{re.escape(closing)})", text)
     if parts[1::2] != [opening, closing]:
         raise LeaderboardError(f"{file}: needs the markers {opening} and {closing}, each once and in this order")
     with written_aside(file) as aside:
-        aside.write_text(f"{parts[0]}{opening}\n\n{table}\n\n{closing}{parts[4]}")
+        aside.write_text(f"{parts[0]}{opening}\n\n{table}\n\n{closing}{parts[4]}", encoding="utf-8")

@@ -103,7 +103,9 @@ class FetchParams(Block):
         """Whether the source has photos that show no landmark."""
         if self.source == "folder":
             return self.folder.distractors is not None
-        return self.source == "synthetic" and self.synthetic.distractors > 0
+        if self.source == "gldv2":
+            return self.gldv2.split == "test"
+        return self.synthetic.distractors > 0
 
 
 class ValidateParams(Block):
@@ -241,7 +243,7 @@ class SamplerParams(Block):
     """
 
     name: Literal["shuffled", "classes", "subspaces"]
-    classes: Annotated[int, Field(ge=2)]
+    classes: Annotated[int, Field(ge=2)]  # times images is a batch
     images: Annotated[int, Field(ge=2)]
     subspaces: Positive
     rounds: Count  # of k-means; 0: clusters around random landmarks
@@ -264,7 +266,7 @@ class Schedule(Block):
     image_size: Pixels | None  # none: the backbone's own
     progressive_sizes: tuple[Pixels, ...]  # of earlier epochs, growing; image_size comes last, all for equally long
     epochs: Count
-    batch_size: Annotated[int, Field(ge=2)]
+    batch_size: Annotated[int, Field(ge=2)]  # with the samplers classes and subspaces of validation and the start alone
     head_lr: Annotated[float, Field(gt=0)]
     backbone_lr: Annotated[float, Field(ge=0)]  # 0: frozen
     layer_decay: Annotated[float, Field(gt=0, le=1)]  # each layer's rate as a share of the next one's; 1: all alike
@@ -314,7 +316,7 @@ class TrainParams(Block):
     weights: str  # none, hub, or a .safetensors or .pth file
     joined: tuple[JoinedParams, ...]  # further backbones in the same network
     fit: Literal["squash", "centre"]  # how a photo becomes a square: shape given up, or its middle
-    pooling: Literal["auto"] | PoolingName  # auto: gem of a feature map, class_mean of tokens
+    pooling: Literal["auto"] | PoolingName  # auto: gem of a map; of tokens class_mean, or mean without a class token
     neck: NeckName  # `cairn/networks/necks.py` says what each name is
     # With weights and the necks linear and none: from what the backbones see of the training photos, the neck whitening
     # it (`cairn/training/start.py`), the head at the classes' means. Otherwise, and with other necks, random.
@@ -337,18 +339,33 @@ class TrainParams(Block):
             raise ValueError("class_share: the triplet loss compares photos, not classes; use 1")
         if self.schedule.class_share < 1 and self.attention is not None and self.attention.loss == "mixed":
             raise ValueError("class_share: attention.loss = mixed needs all classes; use 1, or summed")
-        if self.loss == "none" and self.neck not in ("none", "linear"):
-            raise ValueError(f"neck = {self.neck} has to be trained, and loss is none; use none or linear")
         if "flatten" in self.pooling and self.schedule.progressive_sizes:
             raise ValueError(f"progressive_sizes: pooling {self.pooling} takes one size only; use gem or mean")
         if self.attention is not None and self.attention.loss == "mixed" and self.loss != "softmax":
             raise ValueError(f"attention.loss = mixed mixes logits, which loss = {self.loss} has not; use softmax")
+        smoothing = self.schedule.losses.softmax.label_smoothing
+        if self.attention is not None and self.attention.loss == "mixed" and smoothing > 0:
+            raise ValueError(f"label_smoothing = {smoothing}: attention.loss = mixed smooths nothing; use 0, or summed")
+        return self
+
+    @model_validator(mode="after")
+    def _nothing_left_random(self) -> TrainParams:
+        untrained = "loss is none" if self.loss == "none" else "epochs is 0" if self.schedule.epochs == 0 else None
+        if untrained is not None and self.neck not in ("none", "linear"):
+            raise ValueError(f"neck = {self.neck} has to be trained, and {untrained}; use none or linear")
+        if untrained is not None and self.attention is not None:
+            raise ValueError(f"attention: its branch has to be trained, and {untrained}; use null")
         return self
 
     @property
     def schedule(self) -> Schedule:
         """The one in use."""
-        return self.scratch if self.weights == "none" else self.finetune
+        return self.scratch if self.schedule_name == "scratch" else self.finetune
+
+    @property
+    def schedule_name(self) -> Literal["scratch", "finetune"]:
+        """The name of the one in use."""
+        return "scratch" if self.weights == "none" else "finetune"
 
 
 class EmbedParams(Block):
@@ -371,7 +388,7 @@ class IndexParams(Block):
 class EvaluateParams(Block):
     """How neighbours become an answer, and how far the ranking is looked at."""
 
-    neighbours: Annotated[int, Field(ge=1, le=1000)]
+    neighbours: Annotated[int, Field(ge=100, le=1000)]  # of a query; mAP@100 looks at a hundred
     rerank: tuple[Step, ...]  # steps in order, one of which answers; `cairn/retrieval/rerankers/` says what they do
     target_precision: Share  # the threshold of an answer is chosen for this on the validation side
     # Of scores into probabilities, on the validation side; auto: the one that does better there, cross-validated.
@@ -459,12 +476,24 @@ class Params(Block):
     export: ExportParams
 
     @model_validator(mode="after")
-    def _distractors_for_those_who_ask(self) -> Params:
+    def _what_steps_ask_for(self) -> Params:
         asking = [step.name for step in self.evaluate.rerank if step.asks_distractors]
         if asking and not self.fetch.has_distractors:
             raise ValueError(
                 f"evaluate.rerank: {asking[0]} compares photos with distractors, and fetch.source {self.fetch.source} "
                 "has none; name some with fetch.folder.distractors, or leave the step out"
+            )
+        if asking and self.split.distractors.train == 0:
+            raise ValueError(
+                f"evaluate.rerank: {asking[0]} compares photos with distractors of the train side, and "
+                "split.distractors.train = 0 leaves it none; raise it, or leave the step out"
+            )
+        asking = [step.name for step in self.evaluate.rerank if step.asks_classifier]
+        if asking and (self.train.loss in ("none", "triplet") or self.train.schedule.epochs == 0):
+            raise ValueError(
+                f"evaluate.rerank: {asking[0]} asks a classifier, which train.loss = {self.train.loss} with "
+                f"{self.train.schedule_name}.epochs = {self.train.schedule.epochs} does not make; take another loss, "
+                "train for an epoch at least, or leave the step out"
             )
         return self
 

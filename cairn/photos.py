@@ -19,6 +19,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")  # MPO op
 LARGE_MEGAPIXELS = 25  # as decoded: JPEG is made smaller on the way
 DRAFT = 1.5  # JPEG is decoded at a half, a quarter or an eighth, but to no less than this times the wanted short side
 BAND = 256  # rows
+JPEG_SIDE = 65_500  # pixels of a JPEG's side at most, as libjpeg sets it
 
 Image.MAX_IMAGE_PIXELS = None  # until a caller gives one
 _LIMIT = Lock()  # held while that changes
@@ -33,7 +34,7 @@ def decode(content: bytes, short_side: int, max_megapixels: float) -> Image.Imag
     """The first frame as an upright 8-bit RGB image whose short side is at most `short_side` pixels.
 
     Rotated as EXIF says; CMYK, palettes, grey and 16-bit converted; transparency laid over white. A larger photo is
-    resized with Lanczos, a smaller one left alone.
+    resized with Lanczos, a smaller one left alone. Of what the file says beside its pixels nothing is kept.
 
     Raises DecodeError if the bytes are empty, cut off, of a format not in FORMATS, of more than `max_megapixels`, or
     built to harm (the last two found from the headers, before any pixel is decoded).
@@ -52,9 +53,11 @@ def decode(content: bytes, short_side: int, max_megapixels: float) -> Image.Imag
         with _FEW if image.width * image.height > LARGE_MEGAPIXELS * 1e6 else nullcontext():
             image.load()
             if drafted is None:
-                return shrink(to_rgb(ImageOps.exif_transpose(image)), short_side)
-            # The photo may end within the last column and row, so it is resized by its true size before it is turned.
-            return ImageOps.exif_transpose(shrink(to_rgb(image), short_side, drafted[1]))
+                upright = shrink(to_rgb(ImageOps.exif_transpose(image)), short_side)
+            else:  # it may end within the last column and row, so it is resized by its true size before it is turned
+                upright = ImageOps.exif_transpose(shrink(to_rgb(image), short_side, drafted[1]))
+    upright.info.clear()  # comments and the like, which Pillow would write into the next file
+    return upright
 
 
 def true_size(content: bytes) -> tuple[int, int]:

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cairn.evaluation import FEW_FIGURES, MAP_DEPTH, Judged, figures, joined, judge, threshold_of
+from cairn.evaluation import FEW_FIGURES, Judged, figures, joined, judge, threshold_of
 from cairn.manifest import NONE
 from cairn.params import Params
 from cairn.progress import progress
+from cairn.ranks import earlier_alike
 from cairn.retrieval.answer import AnswerRule, answered
 from cairn.retrieval.building import build
 from cairn.retrieval.calibration import Calibration, better, fit
@@ -70,7 +71,7 @@ def ask(photos: Embedded, gallery: Gallery, steps: tuple[Step, ...], params: Par
     given: the context as far as it does not depend on the gallery: the classifier, readers of photos
     Raises RerankError if a step needs what there is not.
     """
-    sides, depth = photos.sides, max(MAP_DEPTH, params.evaluate.neighbours)
+    sides, depth = photos.sides, params.evaluate.neighbours
     ids = image_numbers(sides.images)
     context = completed(given, photos, ids, gallery.rows, steps)
 
@@ -105,19 +106,19 @@ def ask(photos: Embedded, gallery: Gallery, steps: tuple[Step, ...], params: Par
 def completed(
     given: Context, photos: Embedded, ids: NDArray[np.int64], rows: NDArray[np.int64], steps: Sequence[Step]
 ) -> Context:
-    """The context with the train distractors and, for steps that ask for them, more of the gallery's `rows`.
-
-    That is a way to look up their vectors by image id, and their landmarks' prototypes. ids: int64 [rows of sides]
+    """The context with what the steps ask for: the train distractors, a way to look up the vectors of the gallery's
+    `rows` by image id, and their landmarks' prototypes. ids: int64 [rows of sides]
     """
     sides, vectors = photos.sides, photos.vectors
-    others = sides.rows("train", landmarks=False, distractors=True)
     trained = given.classifier if isinstance(given.classifier, CosineClassifier) else None
-    by_id, prototypes = None, None
+    by_id, distractors, prototypes = None, None, None
     if any(step.looks_up_vectors for step in steps):
         by_id = VectorsById(ids[rows], vectors, rows)
+    if any(step.asks_distractors for step in steps):
+        distractors = vectors[sides.rows("train", landmarks=False, distractors=True)]
     if any(step.asks_prototypes for step in steps):
         prototypes = prototypes_of(vectors, sides.landmark_ids[rows], trained, rows)
-    return replace(given, vectors=by_id, distractors=vectors[others] if len(others) else None, prototypes=prototypes)
+    return replace(given, vectors=by_id, distractors=distractors, prototypes=prototypes)
 
 
 def calibrated(validation: Judged, params: Params) -> Calibration | None:
@@ -133,7 +134,7 @@ def calibrated(validation: Judged, params: Params) -> Calibration | None:
 
 @contextmanager
 def gallery_of(photos: Embedded, rows: NDArray[np.int64], params: Params, keep: Path) -> Iterator[Gallery]:
-    """A gallery of these rows: searched exactly up to EXACT_UP_TO photos, and over that as the index stage would.
+    """A gallery of these rows: searched exactly up to EXACT_UP_TO photos, and over that as `index.type: auto` would.
 
     What a large one is made of lies in a folder in `keep` for the while.
     """
@@ -188,11 +189,7 @@ def at_most(
 def drawn(sides: Sides, photos: int, seed: tuple[int, ...]) -> NDArray[np.int64]:
     """At most `photos` rows of each landmark's index photos, drawn by `seed`, rising."""
     rows = np.random.default_rng(seed).permutation(sides.rows(*DATABASE))
-    landmarks = sides.landmark_ids[rows]
-    order = np.argsort(landmarks, kind="stable")
-    _, first, place = np.unique(landmarks[order], return_index=True, return_inverse=True)
-    taken = np.arange(len(rows)) - first[place] < photos
-    return np.sort(rows[order][taken])
+    return np.sort(rows[earlier_alike(sides.landmark_ids[rows]) < photos])
 
 
 def by_training(sides: Sides, test: Judged) -> dict[str, float]:

@@ -58,7 +58,7 @@ def read_records(file: Path) -> list[SeedRecord]:
     """
     if not file.exists():
         return []
-    with file.open(newline="") as opened:
+    with file.open(newline="", encoding="utf-8") as opened:
         lines = csv.reader(opened)
         columns = next(lines, [])
         if tuple(columns[:4]) != (*LABELS, MINUTES):

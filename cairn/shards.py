@@ -8,7 +8,7 @@ import re
 import stat
 import tarfile
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from threading import Lock
 from types import TracebackType
 from typing import NamedTuple
@@ -34,6 +34,15 @@ class Member(NamedTuple):
     shard: str
     offset: int
     size: int
+
+
+def stays_below(shard: str) -> bool:
+    """Whether a manifest's name of a shard means a file below its folder.
+
+    The name alone tells: the file may be a link that DVC put there, where its cache lies on another disk.
+    """
+    path = PurePosixPath(shard)
+    return not path.is_absolute() and ".." not in path.parts and "\0" not in shard
 
 
 def write_shards(files: Iterable[tuple[str, bytes]], folder: Path, shard_bytes: int) -> Iterator[Member]:
@@ -206,7 +215,7 @@ class ShardReader:
 
     def _open(self, shard: str) -> _OpenFile:
         path = self.root / shard
-        if "\0" in shard or not path.resolve().is_relative_to(self.root.resolve()):
+        if not stays_below(shard):
             raise ShardError(f"shard {shard!r} lies outside {self.root}; run `dvc repro fetch`")
         try:
             file = _OpenFile(path)

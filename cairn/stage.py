@@ -184,10 +184,12 @@ def report_of(name: str) -> dict[str, Any]:
 
 
 def use_threads(params: Params) -> None:
-    """Give torch and FAISS the number of threads that results are repeatable at."""
+    """Give torch, FAISS and the BLAS of numpy and FAISS the number of threads that results are repeatable at."""
     import faiss
     import torch
+    from threadpoolctl import threadpool_limits
 
+    threadpool_limits(params.threads, user_api="blas")
     torch.set_num_threads(params.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     faiss.omp_set_num_threads(params.threads)

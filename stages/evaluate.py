@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cairn.evaluation import calibration_figures, figures, predictions, report
-from cairn.files import write_json, write_table, written_aside
+from cairn.files import write_form, write_table, written_aside
 from cairn.local_photos import local_steps, with_features
 from cairn.manifest import read_landmarks
 from cairn.metrics.calibration import reliability
@@ -85,7 +85,7 @@ def evaluate(job: Job) -> Report:
     with written_aside(EVALUATION) as folder:
         folder.mkdir()
         write_table(folder / "predictions.parquet", predictions(test, rule.threshold, probabilities))
-        write_json(folder / ANSWER_FILE, served.rule.model_dump())
+        write_form(folder / ANSWER_FILE, served.rule)
         numbers = image_numbers(sides.images)[gallery.rows]
         save_context(folder / CONTEXT_FOLDER, served.rule.steps, served.context, numbers, photos.vectors, gallery.rows)
     write_curve(curve)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -66,10 +68,23 @@ def test_without_distractors_the_rest_is_unchanged() -> None:
 
 
 def test_the_threshold_is_the_lowest_that_keeps_the_precision() -> None:
-    assert threshold_of(queries(), 1.0) == pytest.approx(0.9, abs=2e-6)
-    assert threshold_of(queries(), 0.6) == pytest.approx(0.4, abs=2e-6)
-    wrong = queries().only(np.array([False, True, False, True, False]))
-    assert threshold_of(wrong, 0.9) > 0.8
+    assert threshold_of(queries(), 1.0) == np.float32(0.9)
+    assert threshold_of(queries(), 0.6) == np.float32(0.4)
+
+
+@pytest.mark.parametrize("size", [1e-20, 1.0, 3000.0])
+def test_a_threshold_is_as_good_for_small_scores_as_for_large_ones(size: float) -> None:
+    judged = queries()
+    judged = replace(judged, scores=(judged.scores * size).astype(np.float32))
+    assert (judged.scores >= threshold_of(judged, 1.0)).tolist() == (queries().scores >= np.float32(0.9)).tolist()
+    wrong = judged.only(np.array([False, True, False, True, False]))
+    assert not (wrong.scores >= threshold_of(wrong, 0.9)).any()
+
+
+def test_without_any_answer_the_threshold_is_0() -> None:
+    none = queries()
+    scores = np.full(len(none.scores), -np.inf, np.float32)
+    assert threshold_of(replace(none, landmark_ids=np.full(len(scores), NONE), scores=scores), 0.9) == 0
 
 
 def test_people_are_shown_the_ends_first() -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from whole.verify import in_locale, no_other_locale
 
 from cairn.files import link, written_aside
 
@@ -23,6 +26,30 @@ def test_a_file_is_linked_or_where_that_cannot_be_copied(tmp_path: Path, monkeyp
     link(tmp_path / "made", tmp_path / "folder" / "copied")
     assert not (tmp_path / "folder" / "copied").samefile(tmp_path / "made")
     assert (tmp_path / "folder" / "copied").read_text() == "content"
+
+
+IN_LATIN = """
+import locale, sys
+from pathlib import Path
+from cairn.files import read_json, write_json
+from cairn.tables import write_csv
+locale.setlocale(locale.LC_ALL, "")
+assert locale.getencoding() != "UTF-8"
+name = {"name": "\\u6771\\u4eac Sch\\u00f6nbrunn"}
+write_json(Path(sys.argv[1]) / "a.json", name)
+write_csv(Path(sys.argv[1]) / "a.csv", ["name"], [name])
+assert read_json(Path(sys.argv[1]) / "a.json") == name
+"""
+
+
+def test_text_has_the_same_bytes_under_a_locale_that_is_not_utf8(tmp_path: Path) -> None:
+    if (reason := no_other_locale(tmp_path / "locales")) is not None:
+        pytest.skip(reason)
+    subprocess.run(
+        [sys.executable, "-c", IN_LATIN, str(tmp_path)], env=os.environ | in_locale(tmp_path / "locales"), check=True
+    )
+    for name in ("a.json", "a.csv"):
+        assert "\u6771\u4eac Sch\u00f6nbrunn".encode() in (tmp_path / name).read_bytes()
 
 
 def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

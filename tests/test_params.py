@@ -99,6 +99,28 @@ def test_a_step_that_asks_for_distractors_wants_a_source_that_has_them(tmp_path:
         load_params(tmp_path / "params.yaml")
     compose(ROOT, tmp_path / "params.yaml", [*folder, "fetch.folder.distractors=/others"])
     assert load_params(tmp_path / "params.yaml").fetch.has_distractors
+    compose(ROOT, tmp_path / "params.yaml", ["fetch.source=gldv2", "fetch.gldv2.split=test", folder[-1]])
+    assert load_params(tmp_path / "params.yaml").fetch.has_distractors
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            ["evaluate.rerank=[{name:boosted}]", "split.distractors={train:0,validation:0.5,test:0.5}"],
+            "boosted compares photos with distractors of the train side, and split.distractors.train = 0",
+        ),
+        (["evaluate.rerank=[{name:classify}]", "train.loss=triplet"], "classify asks a classifier, which train.loss ="),
+        (["evaluate.rerank=[{name:knn_vote,head_power:1}]", "train.loss=none"], "knn_vote asks a classifier"),
+        (["evaluate.rerank=[{name:classify}]", "train.scratch.epochs=0"], "scratch.epochs = 0 does not make"),
+        (["evaluate.neighbours=99"], "evaluate.neighbours = 99"),
+    ],
+)
+def test_what_could_only_fail_after_training_is_refused_before(tmp_path: Path, given: list[str], said: str) -> None:
+    compose(ROOT, tmp_path / "params.yaml", given)
+    with pytest.raises(ParamsError) as caught:
+        load_params(tmp_path / "params.yaml")
+    assert said in str(caught.value)
 
 
 def test_a_step_cannot_look_at_more_neighbours_than_there_are(tmp_path: Path) -> None:
@@ -112,3 +134,18 @@ def test_a_neck_that_has_to_be_trained_needs_a_loss(tmp_path: Path) -> None:
     compose(ROOT, tmp_path / "params.yaml", ["train.loss=none", "train.neck=linear_relu"])
     with pytest.raises(ParamsError, match="neck = linear_relu has to be trained"):
         load_params(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["train.scratch.epochs=0", "train.neck=vgg"], "neck = vgg has to be trained, and epochs is 0; use none"),
+        (["train.loss=none", "+train.attention={width:8}"], "its branch has to be trained, and loss is none; use null"),
+        (["train.scratch.epochs=0", "+train.attention={width:8}"], "has to be trained, and epochs is 0; use null"),
+    ],
+)
+def test_what_would_stay_random_is_refused(tmp_path: Path, given: list[str], said: str) -> None:
+    compose(ROOT, tmp_path / "params.yaml", given)
+    with pytest.raises(ParamsError) as caught:
+        load_params(tmp_path / "params.yaml")
+    assert said in str(caught.value)

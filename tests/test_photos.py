@@ -32,6 +32,7 @@ from harmful import (
     webp_of,
 )
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from cairn import photos
 from cairn.photos import DecodeError, decode, shrink, to_rgb, true_size
@@ -95,6 +96,22 @@ def test_exif_orientation(orientation: int, size: tuple[int, int], seen: tuple[s
     else:  # turned by 90 degrees: what was left is on top
         assert image.getpixel((20, 3))[0] > 150  # type: ignore[index]
         assert image.getpixel((20, 56))[2] > 150  # type: ignore[index]
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF"])
+@pytest.mark.parametrize("size", [(40, 60), (400, 600)])
+def test_what_a_file_says_beside_its_pixels_is_not_handed_on(kind: str, size: tuple[int, int]) -> None:
+    """Pillow would write a comment into the next JPEG, and refuses to where it is longer than a JPEG's may be."""
+    long = "home " * (20_000 if kind != "JPEG" else 1000)
+    said = PngInfo()
+    said.add_text("comment", long)
+    file = io.BytesIO()
+    Image.new("RGB", size, "red").save(file, kind, **({"pnginfo": said} if kind == "PNG" else {"comment": long}))
+    with Image.open(io.BytesIO(file.getvalue())) as image:
+        assert len(image.info["comment"]) == len(long)
+    stored = io.BytesIO()
+    decode(file.getvalue(), 100, 100.0).save(stored, "JPEG")
+    assert b"home" not in stored.getvalue()
 
 
 def test_cmyk_grey_palette_and_black_and_white() -> None:

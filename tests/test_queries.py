@@ -123,11 +123,13 @@ def test_trained_and_unseen_landmarks_make_up_the_whole(photos: Embedded, params
 def test_the_context_knows_the_train_sides_distractors_and_no_others(
     photos: Embedded, params: Params, everything: Gallery
 ) -> None:
-    asked = ask(photos, everything, (NEAREST,), params, Context())
+    steps = (NEAREST, DistractorPenaltyParams(kind="query_side"))
+    asked = ask(photos, everything, steps, params, Context())
     rows = photos.sides.rows("train", landmarks=False, distractors=True)
     assert len(rows) == 20
     assert asked.context.distractors is not None
     assert np.array_equal(asked.context.distractors, photos.vectors[rows])
+    assert ask(photos, everything, (NEAREST,), params, Context()).context.distractors is None
 
 
 def test_prototypes_stand_for_landmarks_that_the_index_knows(

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from cairn.checks.decoding import decode_rows, sample_rows
 from cairn.manifest import read_images, read_landmarks, whole
 from cairn.params import ValidateParams
+from cairn.shards import stays_below
 
 LOOKED_AT = ["image_id", "shard", "offset", "size", "landmark_id"]
 DERIVED = ["order", "label", "location", "decoding", "landmark_share"]
@@ -94,8 +95,8 @@ def _locations(raw: Path, images: pa.Table) -> pa.Array:
 
 def _length(raw: Path, shard: str) -> int:
     """Bytes of the shard, or -1 where there is none below `raw`."""
-    path = (raw / shard).resolve()
-    return path.stat().st_size if path.is_file() and path.is_relative_to(raw.resolve()) else -1
+    path = raw / shard
+    return path.stat().st_size if stays_below(shard) and path.is_file() else -1
 
 
 def _decodings(

@@ -15,7 +15,7 @@ class Expectation:
     column: of the checked table; "(table)" where it is about no single column
     breaches, of: how many rows, columns or landmarks break it, of how many looked at; an expectation with a tolerance
         passes with some
-    examples: up to EXAMPLES of the breaches, as image or landmark id and value
+    examples: up to EXAMPLES of the breaches, as image id, its file's name and value
     """
 
     name: str

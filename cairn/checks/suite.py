@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,9 @@ from cairn.params import ValidateParams
 
 TABLE = "(table)"
 NAME = "raw data"
+
+
+Names = Callable[[Sequence[str]], Mapping[str, str]]  # image ids -> the names of their files
 
 
 class CheckError(RuntimeError):
@@ -75,14 +78,14 @@ def _what(words: str) -> dict[str, str]:
     return {"what": words}
 
 
-def run_suite(frame: pd.DataFrame, params: ValidateParams, docs: Path) -> list[Expectation]:
+def run_suite(frame: pd.DataFrame, params: ValidateParams, docs: Path, names: Names) -> list[Expectation]:
     """Check the frame, and build Data Docs in `docs` in place of what is there.
 
     Raises CheckError if an expectation could not be evaluated.
     """
     with written_aside(docs) as folder:
         outcomes = _run_checkpoint(frame, expectations(params), folder.resolve())
-    return [_plain(outcome) for outcome in outcomes]
+    return [_plain(outcome, names) for outcome in outcomes]
 
 
 def _run_checkpoint(frame: pd.DataFrame, wanted: list[gxe.Expectation], docs: Path) -> list[Mapping[str, Any]]:
@@ -123,10 +126,17 @@ def _config(docs: Path) -> DataContextConfig:
     )
 
 
-def _plain(outcome: Mapping[str, Any]) -> Expectation:
+def _shown(name: str) -> str:
+    """A file's name that does nothing to the terminal."""
+    return name if name.isprintable() else repr(name)
+
+
+def _plain(outcome: Mapping[str, Any], names: Names) -> Expectation:
     config, result = outcome["expectation_config"], outcome["result"]
-    if outcome["exception_info"].get("raised_exception"):
-        raise CheckError(f"{config['meta']['what']}: {outcome['exception_info']['exception_message']}")
+    told = outcome["exception_info"]  # of the whole, or of each metric that it needs
+    for info in (told, *(part for part in told.values() if isinstance(part, Mapping))):
+        if info.get("raised_exception"):
+            raise CheckError(f"{config['meta']['what']}: {info['exception_message']}")
     column = config["kwargs"].get("column", TABLE)
     passed = bool(outcome["success"])
     if "unexpected_count" not in result:
@@ -134,5 +144,6 @@ def _plain(outcome: Mapping[str, Any]) -> Expectation:
         return Expectation(config["meta"]["what"], column, passed, 0 if passed else 1, 1, examples)
     looked_at = result["element_count"] - result["missing_count"]
     rows = result["partial_unexpected_index_list"][:EXAMPLES]
-    examples = [f"{row['image_id']}: {row.get(column)}" for row in rows]
+    files = names([row["image_id"] for row in rows]) if rows else {}
+    examples = [f"{row['image_id']} ({_shown(files[row['image_id']])}): {row.get(column)}" for row in rows]
     return Expectation(config["meta"]["what"], column, passed, result["unexpected_count"], looked_at, examples)

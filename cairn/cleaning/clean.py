@@ -44,7 +44,7 @@ from cairn.shards import Member, ShardReader, write_shards
 PAIRS = pa.schema(
     [("image_a", pa.string()), ("image_b", pa.string()), ("kind", pa.string()), ("measure", pa.float64())]
 )
-DROPPED = pa.schema([("image_id", pa.string()), ("reason", pa.string()), ("evidence", pa.string())])
+DROPPED = pa.schema([(name, pa.string()) for name in ("image_id", "source_name", "reason", "evidence")])
 BATCH = 8192  # rows of the manifest that are Python objects at a time
 
 Embed = Callable[[pa.Table], NDArray[np.float32]]  # rows of the raw manifest -> unit vectors [rows, dimensions]
@@ -173,7 +173,7 @@ def write_findings(raw: Path, out: Path, images: pa.Table, found: Judged, params
     """The landmarks, dropped, pairs and suspects tables."""
     kept = images.take(pa.array(found.kept)) if params.label_noise.method != "off" else None
     write_shown_landmarks(raw, out, images["landmark_id"], found.kept)
-    write_dropped(out, images["image_id"], found.dropped)
+    write_dropped(out, images, found.dropped)
     stays = np.zeros(images.num_rows, bool)
     stays[found.kept] = True
     among = {kind: pairs.where(stays[pairs.a] & stays[pairs.b]) for kind, pairs in found.grouped.items()}
@@ -251,9 +251,10 @@ def write_shown_landmarks(raw: Path, out: Path, landmark_ids: pa.ChunkedArray, k
     write_landmarks(out, landmarks.filter(pc.is_in(landmarks["landmark_id"], value_set=shown)))
 
 
-def write_dropped(out: Path, image_ids: pa.ChunkedArray, dropped: Dropped) -> None:
-    """dropped.parquet: image id, reason, evidence, by image id."""
-    columns = [image_ids.take(dropped["row"]), dropped["reason"], dropped["evidence"]]
+def write_dropped(out: Path, images: pa.Table, dropped: Dropped) -> None:
+    """dropped.parquet: image id, its file's name, reason, evidence, by image id."""
+    names = [images[name].take(dropped["row"]) for name in ("image_id", "source_name")]
+    columns = [*names, dropped["reason"], dropped["evidence"]]
     write_table(out / "dropped.parquet", pa.table(columns, schema=DROPPED).combine_chunks())
 
 

@@ -37,9 +37,10 @@ TOGETHER = 64  # distractors looked at in one go
 
 
 class Check(NamedTuple):
-    """A photo, the others it is compared with, and how many of one label must fit."""
+    """A photo, how many are near it, those of them it is compared with, and how many of one label must fit."""
 
     row: int
+    near: int
     candidates: list[int]
     needed: int
 
@@ -85,7 +86,7 @@ def doubts_by_geometry(
     with progress((), "compare photos by geometry", total=len(checks)) as bar:
         for fits in _run(partial(compare, raw, params, max_megapixels), tasks, workers):
             for fit in fits:
-                said = _doubt(fit, int(around.labels[fit.check.row]), params)
+                said = _doubt(fit, int(around.labels[fit.check.row]))
                 if said:
                     doubts[fit.check.row] = said
             bar.update(len(fits))
@@ -96,9 +97,9 @@ def _check(around: Surroundings, row: int, params: GeometryVoteParams) -> Check:
     label, voters = int(around.labels[row]), around.voters(row, params.neighbours)
     if label == NONE:
         shown = [other for other in voters if around.labels[other] != NONE]
-        return Check(row, shown, params.min_friends)
+        return Check(row, len(voters), shown, params.min_friends)
     same = [other for other in voters if around.labels[other] == label]
-    return Check(row, same, min(params.min_friends, int(around.independent[row])))
+    return Check(row, len(voters), same, min(params.min_friends, int(around.independent[row])))
 
 
 def _tasks(checks: list[Check], around: Surroundings, places: list[Member]) -> Iterator[Task]:
@@ -168,7 +169,7 @@ def fits(a: Features, b: Features, needed: int) -> bool:
     return int(inside.sum()) >= needed
 
 
-def _doubt(fit: Fit, label: int, params: GeometryVoteParams) -> str | None:
+def _doubt(fit: Fit, label: int) -> str | None:
     """What is said against a photo's label; none where nothing is."""
     reached, tried = fit.friends >= fit.check.needed, len(fit.check.candidates)
     if label == NONE:
@@ -177,6 +178,4 @@ def _doubt(fit: Fit, label: int, params: GeometryVoteParams) -> str | None:
         )
     if reached:
         return None
-    return (
-        f"{fit.friends} of {params.neighbours} nearest photos share its label and fit geometrically ({tried} share it)"
-    )
+    return f"{fit.friends} of {fit.check.near} nearest photos share its label and fit geometrically ({tried} share it)"

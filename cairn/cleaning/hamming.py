@@ -2,8 +2,9 @@
 
 The 64 bits are dealt into two halves; of all the bits in which two codes differ, one half holds no more than half
 (pigeonhole). Of a half's 32 bits, covering sets are looked at (Pagh 2016, CoveringLSH, arXiv:1507.03225): for r bits
-that differ the 2^(r+1) - 1 sums of r + 1 rows of the Hadamard code, 16 bits each. Whichever r bits those are, at least
-one set holds none of them. So codes of every pair wanted agree wholly on one of these sets, and are compared there.
+that differ the 2^(r+1) - 1 sums of r + 1 rows of the Hadamard code, of 16 bits or of all 32. Whichever r bits those
+are, at least one set holds none of them. So codes of every pair wanted agree wholly on one of these sets, and are
+compared there.
 """
 
 from __future__ import annotations

@@ -15,12 +15,11 @@ import pyarrow as pa
 from PIL import Image
 
 from cairn.params import CleanParams
-from cairn.photos import DecodeError, decode, true_size
+from cairn.photos import JPEG_SIDE, DecodeError, decode, true_size
 from cairn.progress import progress
 from cairn.shards import Member, ShardReader
 
 THUMBNAIL = 16  # pixels a side
-JPEG_SIDE = 65_500  # pixels of a JPEG's side at most, as libjpeg sets it
 
 
 @dataclass(frozen=True)

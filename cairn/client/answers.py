@@ -26,7 +26,7 @@ class Neighbour:
     image_id: str  # 16 hexadecimal characters
     landmark_id: int
     landmark: str  # its name
-    score: float  # cosine, -1 to 1
+    score: float  # cosine, or what a re-ranker that sorts neighbours made of it
     attribution: str  # author and licence, empty where nothing is known
 
 

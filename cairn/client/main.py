@@ -24,7 +24,7 @@ class Command(NamedTuple):
 COMMANDS = {
     "query": Command("ask a running server what photos show", "cairn.client.query", "client"),
     "page": Command("serve a page to drop photos on", "cairn.page.app", "page"),
-    "plan": Command("build the TensorRT plan on this machine's GPU", "cairn.export.plan", "gpu"),
+    "plan": Command("build the TensorRT plan on this machine's GPU", "cairn.export.plan", "pipeline,gpu"),
     "add": Command("add photos of a landmark, to be published", "cairn.gallery.add", "pipeline"),
     "remove": Command("remove photos or a landmark, to be published", "cairn.gallery.remove", "pipeline"),
     "gallery": Command("show what was added and removed", "cairn.gallery.show", "pipeline"),
@@ -48,7 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     module.add_arguments(parser)
     args = parser.parse_args(chosen.arguments)
     if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="surrogateescape")  # file names that are not UTF-8 come out as they went in
+        # Names of landmarks come out whole under any locale, and file names that are not UTF-8 as they went in.
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
     try:
         status: int = module.run(args)
         sys.stdout.flush()

@@ -255,7 +255,7 @@ class Line:
 
     def unavailable(self, error: InferenceServerException, waited_s: float, asked: str = "") -> ServerUnavailable:
         """What an error of the server, or of the way to it, means; `asked` says what was asked."""
-        if error.status() == "StatusCode.UNAVAILABLE" and _on_the_way(error):
+        if error.status() == "StatusCode.UNAVAILABLE" and on_the_way(error):
             way = "start one with `make serve`, or give another address"
             return ServerUnavailable(f"{self.address}: no server answers there; {way}{asked}")
         if error.status() == "StatusCode.DEADLINE_EXCEEDED":
@@ -268,7 +268,7 @@ def _reason(error: InferenceServerException) -> str:
     return re.sub(r"^in ensemble '\w+', ", "", str(error.message()))
 
 
-def _on_the_way(error: InferenceServerException) -> bool:
+def on_the_way(error: InferenceServerException) -> bool:
     """Whether gRPC itself gave up, rather than a server that was reached."""
     ways = "failed to connect|connections to all|Socket closed|Stream removed|Connection reset|GOAWAY"
     return re.search(ways, str(error.message())) is not None

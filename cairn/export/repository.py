@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from cairn.answering.preprocess import Preprocessing
-from cairn.files import sha256_of, written_aside
+from cairn.files import sha256_of, write_form, written_aside
 from cairn.gallery.versions import retire
 from cairn.retrieval.answer import ANSWER_FILE
 from cairn.retrieval.context import CONTEXT_FOLDER
@@ -31,8 +31,7 @@ def place(
     versions of the index that are made from another export are removed.
     """
     NetworkHashes(fp32=sha256_of(network), fp16=sha256_of(half)).write(HASHES)
-    with written_aside(PREPROCESSING) as aside:
-        aside.write_text(preprocessing.model_dump_json(indent=2) + "\n")
+    write_form(PREPROCESSING, preprocessing)
     copies = {
         NETWORK: network,
         RETRIEVAL / INDEX_FILE: index / INDEX_FILE,

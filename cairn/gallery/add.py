@@ -78,12 +78,12 @@ def add(args: argparse.Namespace) -> int:
     how = preprocessing_of(args.repository / PREPROCESS)
     with locked(args.gallery):
         gallery = open_gallery(args.gallery)
+        known = landmarks.one(name) is not None or name in gallery.landmark_ids  # or an error, before a change is made
         paths = [path for given in args.photos for path in found_in(given)]
         indexed = IndexedPhotos(entries, ~plan(gallery, entries, landmarks).removed, args.index_photos)
         chosen, refused = choose(paths, gallery, indexed, how)
         if chosen:
             add_photos(gallery, name, chosen, args.author, args.licence)
-            known = landmarks.one(name) is not None or name in gallery.landmark_ids
             print(f"{len(chosen)} photo(s) of {name}, {'known' if known else 'a new landmark'}, are in {args.gallery}")
             if not known:
                 _hint(name, landmarks, gallery)

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from cairn.files import written_aside
+from cairn.files import link, written_aside
 from cairn.gallery.changes import Added, Gallery, plain
 from cairn.gallery.embeddings import content, embedded
 from cairn.gallery.locking import GalleryError
@@ -21,7 +21,6 @@ from cairn.gallery.versions import (
     copy_code,
     copy_tree,
     exported_hash,
-    link_or_copy,
     network_hash,
     next_number,
     write_version,
@@ -152,7 +151,7 @@ def _write(
     planned: Plan,
     rows: list[NDArray[np.float32]],
 ) -> None:
-    link_or_copy(base / ANSWER_FILE, folder / ANSWER_FILE)
+    link(base / ANSWER_FILE, folder / ANSWER_FILE)
     vectors = np.stack(rows) if rows else np.empty((0, read_index(base / INDEX_FILE).d), dtype=np.float32)
     update = _update(base, entries, planned, vectors)
     with TemporaryDirectory(dir=folder) as keep:

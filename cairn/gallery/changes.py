@@ -147,4 +147,4 @@ def open_gallery(folder: Path) -> Gallery:
 
 def write_change(folder: Path, change: Change) -> None:
     """Put the record into a change's folder, which is then renamed to its number."""
-    (folder / CHANGE_FILE).write_text(change.model_dump_json(indent=1) + "\n")
+    (folder / CHANGE_FILE).write_text(change.model_dump_json(indent=1) + "\n", encoding="utf-8")

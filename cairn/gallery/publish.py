@@ -10,20 +10,32 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from cairn.client.query import positive
-from cairn.files import discard
 from cairn.gallery.building import publish as publish_changes
 from cairn.gallery.changes import open_gallery
 from cairn.gallery.embeddings import probe
 from cairn.gallery.locking import GalleryError, locked
 from cairn.gallery.options import add_gallery, refused_as_message
 from cairn.gallery.reloading import OtherNetwork, ServerRefused, ServerSilent, reload
-from cairn.gallery.versions import EXPORTED, MODEL, before_newest, prune, publish_again
+from cairn.gallery.versions import EXPORTED, MODEL, before_newest, prune, publish_again, withdraw
 from cairn.retrieval.answer import AnswerRule, rule_of
-from cairn.serving.control import KEY_VARIABLE, Control, ControlError, elsewhere, read
+from cairn.serving.control import CERTIFICATE_VARIABLE, KEY_VARIABLE, Control, ControlError, elsewhere, read
 
 SERVER_FOLDER = Path("build", "serve")
+KEEP = 3  # published versions
+
+
+class Told(NamedTuple):
+    """The server that is told, and what the repository's network makes of a photo: float32 [dimensions]."""
+
+    control: Control
+    photo: bytes
+    embedding: NDArray[np.float32]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +59,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     server.add_argument("--no-reload", action="store_true", help="tell no server")
     parser.add_argument(
-        "--keep", type=positive, default=3, metavar="N", help="how many published versions stay (default: 3)"
+        "--keep",
+        type=positive,
+        metavar="N",
+        help=f"how many published versions stay once the server has the newest (default: {KEEP}); with --no-reload all "
+        "stay unless this is given",
     )
     parser.add_argument(
         "--timeout", type=float, default=600.0, metavar="S", help="seconds to wait for the server (default: 600)"
@@ -63,14 +79,20 @@ def publish(args: argparse.Namespace) -> int:
     """Raises GalleryError, or what the exported files raise, before there is a new version."""
     model = args.repository / MODEL
     rule = rule_of(model / str(EXPORTED))
-    control = _control(args)
+    told = _told(args)
     with locked(model):
         number = _again(args) if args.back or args.version is not None else _changes(args, rule)
-        status = _tell(args, control, number)
-        gone = prune(args.repository, args.keep) if status == 0 else []  # a server that is silent may serve an old one
-        if gone:
-            print(f"removed version {', '.join(map(str, gone))}: the newest {args.keep} stay")
+        status = _tell(args, told, number)
+        served = told is not None and status == 0  # otherwise a server may serve any of those before
+        if served or (args.no_reload and args.keep is not None):
+            _prune(args.repository, args.keep or KEEP)
     return status
+
+
+def _prune(repository: Path, keep: int) -> None:
+    gone = prune(repository, keep)
+    if gone:
+        print(f"removed version {', '.join(map(str, gone))}: the newest {keep} stay")
 
 
 def _changes(args: argparse.Namespace, rule: AnswerRule) -> int:
@@ -90,6 +112,15 @@ def _again(args: argparse.Namespace) -> int:
     return number
 
 
+def _told(args: argparse.Namespace) -> Told | None:
+    """The server; none if none shall be told. Raises ControlError as `_control`, and what `probe` raises."""
+    control = _control(args)
+    if control is None:
+        return None
+    _check_certificate(control)
+    return Told(control, *probe(args.repository))
+
+
 def _control(args: argparse.Namespace) -> Control | None:
     """How to tell the server; none if none shall be told. Raises ControlError if --server comes without a key."""
     if args.no_reload:
@@ -105,14 +136,27 @@ def _control(args: argparse.Namespace) -> Control | None:
         return None
 
 
-def _tell(args: argparse.Namespace, control: Control | None, number: int) -> int:
-    if control is None:
+def _check_certificate(control: Control) -> None:
+    """Raises ControlError if there is one to trust that cannot be read."""
+    if control.certificate is None:
+        return
+    try:
+        Path(control.certificate).read_bytes()
+    except OSError as error:
+        raise ControlError(
+            f"{control.certificate}: cannot be read ({error.strerror}); the server's certificate, or that of who "
+            f"signed it, is needed: name it in {CERTIFICATE_VARIABLE}, or start the server anew"
+        ) from error
+
+
+def _tell(args: argparse.Namespace, told: Told | None, number: int) -> int:
+    if told is None:
         print("a server serves it from its next start on")
         return 0
     try:
-        done = reload(control, number, *probe(args.repository), args.timeout)
+        done = reload(*told, number, args.timeout)
     except ServerRefused as error:
-        discard(args.repository / MODEL / str(number))
+        withdraw(args.repository, [number])
         raise GalleryError(f"{error}; version {number} was removed again, and the server goes on as before") from error
     except (ServerSilent, OtherNetwork) as error:
         print(f"version {number} is there, but it is not served yet: {error}")

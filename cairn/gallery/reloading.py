@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tritonclient import grpc
 from tritonclient.utils import InferenceServerException
 
-from cairn.client.wire import ask_landmark
+from cairn.client.wire import ask_landmark, on_the_way
 from cairn.gallery.versions import MODEL
 from cairn.serving.control import Control
 
@@ -37,7 +37,7 @@ class Reload(NamedTuple):
     seconds: float  # until it was ready
 
 
-def reload(control: Control, version: int, photo: bytes, embedding: NDArray[np.float32], timeout_s: float) -> Reload:
+def reload(control: Control, photo: bytes, embedding: NDArray[np.float32], version: int, timeout_s: float) -> Reload:
     """Have the server load the newest version, and wait until it serves `version`.
 
     It answers with the old one until the new one is loaded. `photo` and `embedding`, float32 [dimensions], are what the
@@ -74,6 +74,8 @@ def _as_ours(error: InferenceServerException, address: str, timeout_s: float) ->
     status = str(error.status()).removeprefix("StatusCode.")
     if "restricted" in str(error.message()):
         return ServerRefused(f"{address}: the key is not this server's ({error.message()})")
+    if status == "UNAVAILABLE" and not on_the_way(error):
+        return ServerSilent(f"{address}: the server is busy or not ready ({error.message()}); try again")
     if status == "UNAVAILABLE":
         return ServerSilent(f"{address}: no server answers there; start one with `make serve`, or pass --no-reload")
     if status == "DEADLINE_EXCEEDED":

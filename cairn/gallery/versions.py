@@ -7,19 +7,18 @@ ONNX Runtime belongs here: the launcher asks it too.
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from cairn.files import FormError, discard, read_form, sha256_of, write_json, written_aside
+from cairn.files import FormError, discard, link, read_form, sha256_of, write_json, written_aside
 from cairn.gallery.locking import GalleryError
 from cairn.serving.plans import NETWORK_FILE, NetworkHashes
 
 EXPORTED = 1  # the version that the pipeline makes
 VERSION_FILE = "version.json"
-LAST_FILE = "last_version.json"  # the highest number that was ever retired: it is not given again
+LAST_FILE = "last_version.json"  # the highest number when a version was last taken away: it is not given again
 MODEL = "retrieve"
 NETWORK = Path("embed", "1", "model.onnx")
 CODE = "model.py"
@@ -126,14 +125,19 @@ def retire(repository: Path) -> list[int]:
         return []
     now = (network_hash(repository), exported_hash(repository))
     gone = [number for number in published if not _is_for(repository, number, *now)]
-    if gone:
-        write_json(repository / MODEL / LAST_FILE, max([next_number(repository) - 1, *gone]))
-    for number in gone:
-        discard(repository / MODEL / str(number))
+    withdraw(repository, gone)
     if gone:
         listed = ", ".join(map(str, gone))
         print(f"removed from {repository / MODEL}: version {listed}, of an older export; `cairn publish` makes it anew")
     return gone
+
+
+def withdraw(repository: Path, gone: list[int]) -> None:
+    """Remove versions, the newest too; no number is given again, as a running server may know what it had by it."""
+    if gone:
+        write_json(repository / MODEL / LAST_FILE, next_number(repository) - 1)
+    for number in gone:
+        discard(repository / MODEL / str(number))
 
 
 def _is_for(repository: Path, number: int, network: str, exported: str) -> bool:
@@ -154,18 +158,18 @@ def prune(repository: Path, keep: int) -> list[int]:
 
 
 def before_newest(repository: Path) -> int:
-    """The version with the content that was first published before the newest one's.
+    """What was served before the newest one: the last version whose content was published before that one's.
 
-    Raises GalleryError if none is left.
+    So what was taken back once does not come back. Raises GalleryError if none is left.
     """
     contents = {number: _content_of(repository, number) for number in numbers(repository)}
     newest = max(contents)
-    older = [(content, number) for number, content in contents.items() if content < contents[newest]]
+    older = [number for number, content in contents.items() if content < contents[newest]]
     if not older:
         raise GalleryError(
             f"{repository / MODEL}: nothing from before version {newest} is left; there is {list(contents)}"
         )
-    return max(older)[1]
+    return max(older)
 
 
 def _content_of(repository: Path, number: int) -> int:
@@ -206,12 +210,5 @@ def copy_code(repository: Path, folder: Path) -> None:
 
 def copy_tree(source: Path, target: Path) -> None:
     """A folder's files, linked, without what Python compiled among them."""
-    shutil.copytree(source, target, copy_function=link_or_copy, ignore=shutil.ignore_patterns("__pycache__", ".*"))
-
-
-def link_or_copy(source: str | Path, target: str | Path) -> None:
-    """A hard link, or a copy where the file system makes none."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
+    ignored = shutil.ignore_patterns("__pycache__", ".*")
+    shutil.copytree(source, target, copy_function=lambda made, name: link(Path(made), Path(name)), ignore=ignored)

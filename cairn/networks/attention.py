@@ -67,6 +67,11 @@ class AttentionBackbone(nn.Module):
         self.weighting = params.weighting
         self.num_prefix_tokens = shape.prefix_tokens
 
+    @property
+    def cls_token(self) -> Tensor | None:
+        """The backbone's class token, by timm's name, if it has one."""
+        return getattr(self.backbone, "cls_token", None)
+
     def branches(self, images: Tensor) -> Branches:
         """All that training wants of images [batch, 3, size, size]. Raises BackboneError as `folded` does."""
         features = features_of(self.backbone, images)

@@ -25,9 +25,11 @@ class FeatureShape(NamedTuple):
     """What `features_of` gives for one photo."""
 
     channels: int
-    prefix_tokens: int  # how many tokens come before the patches; 0 where features are a map
+    prefix_tokens: int  # class and register tokens, which come before the patches; 0 where features are a map
     height: int  # places; of patches that fold into no square, 1
     width: int
+    tokens: bool = False  # and no map
+    class_token: bool = False  # the first of the tokens is one
 
 
 def default_size(name: str) -> int:
@@ -130,7 +132,8 @@ def feature_shape(backbone: nn.Module, image_size: int) -> FeatureShape:
     places = features.shape[1] - prefix
     side = math.isqrt(places)
     height, width = (side, side) if side * side == places else (1, places)
-    return FeatureShape(features.shape[2], prefix, height, width)
+    class_token = prefix > 0 and getattr(backbone, "cls_token", None) is not None
+    return FeatureShape(features.shape[2], prefix, height, width, tokens=True, class_token=class_token)
 
 
 def features_of(backbone: nn.Module, images: torch.Tensor) -> torch.Tensor:

@@ -232,7 +232,9 @@ def preprocessing_for(backbone: str, size: int, fit: str, short_side: int, max_m
 def _pooling(wanted: PoolingName | Literal["auto"], shape: FeatureShape) -> PoolingName:
     if wanted != "auto":
         return wanted
-    return "class_mean" if shape.prefix_tokens > 0 else "gem"
+    if not shape.tokens:
+        return "gem"
+    return "class_mean" if shape.class_token else "mean"  # not gem, which is blind to the half of tokens under 0
 
 
 def save_embedder(embedder: Embedder, folder: Path) -> None:

@@ -29,7 +29,7 @@ class Pooling(nn.Module):
 class Gem(Pooling):
     """Generalised mean, (mean x^p)^(1/p), with p learnt (Radenovic et al. 2018, arXiv:1711.02512), of each channel.
 
-    Class tokens are left out. Values under 1e-6 count as 1e-6.
+    Class and register tokens are left out. Values under 1e-6 count as 1e-6.
     """
 
     def __init__(self, shape: FeatureShape) -> None:
@@ -56,7 +56,7 @@ class ClassMean(Pooling):
     def __init__(self, shape: FeatureShape) -> None:
         """Raises ValueError where the backbone has no class token."""
         super().__init__(shape)
-        if self.prefix_tokens < 1:
+        if not shape.class_token:
             raise ValueError("train.pooling = class_mean needs a backbone with a class token; use gem or mean")
         self.width = 2 * shape.channels
 

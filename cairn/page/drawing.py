@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cairn.client import Match
-from cairn.photos import DecodeError, decode
+from cairn.photos import JPEG_SIDE, DecodeError, decode
 
 SIDE = 480  # pixels, the short side of a preview
 MAX_MEGAPIXELS = 100
@@ -33,10 +33,12 @@ class Preview(NamedTuple):
 
 
 def preview(content: bytes) -> Preview | None:
-    """The photo for a browser, whatever format it has; none if it cannot be decoded."""
+    """The photo for a browser, whatever format it has; none if it cannot be decoded, or is too long for a JPEG."""
     try:
         image = decode(content, SIDE, MAX_MEGAPIXELS)
     except DecodeError:
+        return None
+    if max(image.size) > JPEG_SIDE:
         return None
     out = io.BytesIO()
     image.save(out, format="JPEG", quality=QUALITY)

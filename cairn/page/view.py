@@ -22,7 +22,7 @@ MOST_CARDS = 20  # the oldest go: a page that stays open does not grow without e
 def show(client: Callable[[], AsyncClient], max_photo_mb: float) -> None:
     """Lay out the page for one visitor; `client` gives the connection when it is needed."""
     ui.page_title("Cairn")
-    ui.add_css(STYLE.read_text())
+    ui.add_css(STYLE.read_text(encoding="utf-8"))
     with ui.element("div").classes("page"):  # within NiceGUI's <main>
         _words("h1", TITLE)
         _words(
@@ -57,16 +57,26 @@ async def _look(
     with card:
         _words("p", f"Asking about {name} ...")
     upload.run_method("removeUploadedFiles")
+    put = await _asked(client(), name, await event.file.read())
+    if not card.is_deleted:  # newer cards may have taken its place by now; what is drawn into it would stay for good
+        put(card)
+
+
+async def _asked(client: AsyncClient, name: str, photo: bytes) -> Callable[[ui.element], None]:
+    """Ask about a photo; what puts the outcome on its card."""
     try:
-        answered = await found(client(), await event.file.read())
+        answered = await found(client, photo)
     except PhotoError as error:
-        _fail(card, f"{name} was refused", str(error))
+        return partial(_fail, title=f"{name} was refused", reason=str(error))
     except ServerUnavailable as error:
-        _fail(card, f"No answer for {name}", str(error))
-    else:
-        card.clear()
-        with card:
-            _draw(name, answered)
+        return partial(_fail, title=f"No answer for {name}", reason=str(error))
+    return partial(_succeed, name=name, answered=answered)
+
+
+def _succeed(card: ui.element, name: str, answered: Found) -> None:
+    card.clear()
+    with card:
+        _draw(name, answered)
 
 
 def _card(cards: ui.element) -> ui.element:

@@ -51,7 +51,7 @@ def sheet_row(test: Judged, row: int, names: Mapping[int, str], read: ReadImage)
     nearest = [
         (
             read(int(found.image_ids[row, place])),
-            f"{name_of(int(found.landmark_ids[row, place]), names)}\ncosine {found.scores[row, place]:.3f}",
+            f"{name_of(int(found.landmark_ids[row, place]), names)}\nscore {found.scores[row, place]:.3f}",
             bool(found.landmark_ids[row, place] == true),
         )
         for place in np.flatnonzero(found.landmark_ids[row, :COLUMNS] != NONE).tolist()

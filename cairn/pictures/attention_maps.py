@@ -37,9 +37,8 @@ class AttentionRow(NamedTuple):
 def attention_maps(rows: Sequence[AttentionRow], path: Path, title: str) -> None:
     """Draw the first MOST_PHOTOS photos, each beside itself in grey under its map, to a PNG at `path`.
 
-    All maps of a sheet share one scale, from the least to the largest value shown, which the colour bar tells. The
-    sheet says how many photos were left out. Without rows the PNG says so. Raises ValueError if a map is not flat
-    [height, width] or has a value outside [0, 1].
+    All maps of a sheet share one scale, from the least to the largest value shown, which the colour bar tells. Without
+    rows the PNG says so. Raises ValueError if a map is not flat [height, width] or has a value outside [0, 1].
     """
     if not rows:
         write_note(path, title, "No photos to show.")
@@ -52,7 +51,7 @@ def attention_maps(rows: Sequence[AttentionRow], path: Path, title: str) -> None
     lines = -(-len(shown) // pairs)
     width = pair_left(pairs) - SPLIT - GAP + MARGIN
     sheet, pen = blank_sheet(width, HEAD + lines * (TILE_HEIGHT + ROW_GAP) + MARGIN - ROW_GAP)
-    draw_title(pen, width, title, f"{len(shown)} of {len(rows)} photos" if len(rows) > len(shown) else "")
+    draw_title(pen, width, title)
     _draw_bar(sheet, pen, scale)
     for number, row in enumerate(shown):
         line, pair = divmod(number, pairs)

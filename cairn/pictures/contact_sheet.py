@@ -41,8 +41,7 @@ class SheetRow(NamedTuple):
 def contact_sheet(rows: Sequence[SheetRow], path: Path, title: str) -> None:
     """Draw the first MOST_ROWS rows, with at most MOST_NEIGHBOURS photos found each, to a PNG at `path`.
 
-    A newline in a caption starts a line; three lines are shown. The sheet says how many rows were left out. Without
-    rows the PNG says so.
+    A newline in a caption starts a line; three lines are shown. Without rows the PNG says so.
     """
     if not rows:
         write_note(path, title, "No queries to show.")
@@ -52,7 +51,7 @@ def contact_sheet(rows: Sequence[SheetRow], path: Path, title: str) -> None:
     width = 2 * MARGIN + (columns + 1) * (TILE + GAP) + SPLIT - GAP
     height = HEAD + len(shown) * (TILE_HEIGHT + ROW_GAP) + MARGIN - ROW_GAP
     sheet, pen = blank_sheet(width, height)
-    draw_title(pen, width, title, f"{len(shown)} of {len(rows)} queries" if len(rows) > len(shown) else "")
+    draw_title(pen, width, title)
     _name_columns(pen, width)
     for number, row in enumerate(shown):
         _draw_row(sheet, pen, HEAD + number * (TILE_HEIGHT + ROW_GAP), row)

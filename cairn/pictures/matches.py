@@ -73,7 +73,7 @@ def matched_points(rows: Sequence[MatchRow], path: Path, title: str) -> None:
                 f"{path}: points {row.query_points.shape} and {row.photo_points.shape} must be [n, 2] each"
             )
     sheet, pen = blank_sheet(WIDTH, HEAD + len(shown) * (ROW_HEIGHT + ROW_GAP) + MARGIN - ROW_GAP)
-    draw_title(pen, WIDTH, title, f"{len(shown)} of {len(rows)} pairs" if len(rows) > len(shown) else "")
+    draw_title(pen, WIDTH, title)
     small = font(CAPTION_SIZE)
     pen.text((MARGIN, HEAD - 10), shortened(LEGEND, small, WIDTH - 2 * MARGIN), fill=QUIET, font=small, anchor="ls")
     for number, row in enumerate(shown):

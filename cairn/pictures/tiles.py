@@ -35,12 +35,10 @@ def blank_sheet(width: int, height: int) -> tuple[Image.Image, ImageDraw.ImageDr
     return sheet, ImageDraw.Draw(sheet)
 
 
-def draw_title(pen: ImageDraw.ImageDraw, width: int, title: str, note: str = "") -> None:
-    """Write a sheet's title, cut short where it meets the note, if there is one, at the upper right."""
-    face, small = font(20, bold=True), font(CAPTION_SIZE)
-    room = width - 2 * MARGIN - (round(small.getlength(note)) + GAP if note else 0)
-    pen.text((MARGIN, MARGIN), shortened(title, face, room), fill=INK, font=face, anchor="lt")
-    pen.text((width - MARGIN, MARGIN + 4), note, fill=QUIET, font=small, anchor="rt")
+def draw_title(pen: ImageDraw.ImageDraw, width: int, title: str) -> None:
+    """Write a sheet's title, cut short where the sheet ends."""
+    face = font(20, bold=True)
+    pen.text((MARGIN, MARGIN), shortened(title, face, width - 2 * MARGIN), fill=INK, font=face, anchor="lt")
 
 
 def draw_tile(sheet: Image.Image, pen: ImageDraw.ImageDraw, left: int, top: int, tile: Tile) -> None:

@@ -37,7 +37,7 @@ def save_context(
     photos: where each photo's vector is, int64 [n]; none: they are in the order of the ids.
     """
     folder.mkdir()
-    if context.distractors is not None:
+    if context.distractors is not None and any(step.asks_distractors for step in steps):
         np.save(folder / DISTRACTORS_FILE, context.distractors)
     if any(step.looks_up_vectors for step in steps):
         at = np.arange(len(ids)) if photos is None else photos

@@ -83,12 +83,17 @@ def flags(serving: Serving) -> list[str]:
         "--metrics-config=summary_latencies=true",
         f"--metrics-config=summary_quantiles={','.join(f'{share:g}:0.005' for share in QUANTILES)}",
         f"--grpc-restricted-protocol={CLOSED}:{NAME}={serving.key}",
-        f"--http-restricted-api={CLOSED}:{NAME}={serving.key}",
+        f"--http-restricted-api={_closed_to_http(serving)}:{NAME}={serving.key}",
         *([] if serving.tls is None else _tls(serving.tls)),
         "--log-format=ISO8601",
         f"--log-verbose={serving.verbose}",
         f"--exit-timeout-secs={EXIT_S}",
     ]
+
+
+def _closed_to_http(serving: Serving) -> str:
+    """HTTP cannot ask for a certificate: where gRPC does, HTTP answers photos only with the key."""
+    return f"{CLOSED},inference" if serving.tls is not None and serving.tls.clients is not None else CLOSED
 
 
 def _tls(tls: Tls) -> list[str]:
@@ -124,7 +129,10 @@ def add_options(parser: argparse.ArgumentParser, default: Serving) -> None:
 
 
 def serving_of(args: argparse.Namespace, key: str) -> Serving:
-    """What the options say. Raises CommandError if a file is missing, or one of two that belong together."""
+    """What the options say.
+
+    Raises CommandError if a file is missing, or one of two that belong together, or a port is none.
+    """
     if (args.tls_cert is None) != (args.tls_key is None):
         raise CommandError("--tls-cert and --tls-key belong together; give both or none")
     if args.tls_cert is None and (args.tls_clients or args.tls_ca):
@@ -136,13 +144,17 @@ def serving_of(args: argparse.Namespace, key: str) -> Serving:
             raise CommandError(f"{path}: no such file; the options --tls-... name PEM files")
     if args.photos is not None and not args.photos.is_dir():
         raise CommandError(f"{args.photos}: no such folder; --photos names the one with the index's shards")
+    ports = Ports(args.grpc_port, args.http_port, args.metrics_port)
+    for name, port in ports._asdict().items():
+        if not 1 <= port <= 65535:
+            raise CommandError(f"--{name}-port {port}: no port; give a number from 1 to 65535")
     return Serving(
         repository=args.repository.absolute(),
         key=key,
         host=args.host,
         http_host=args.http_host,
         metrics_host=args.metrics_host,
-        ports=Ports(args.grpc_port, args.http_port, args.metrics_port),
+        ports=ports,
         embedder=args.embedder,
         photos=args.photos,
         tls=_given_tls(args),

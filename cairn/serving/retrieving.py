@@ -21,7 +21,7 @@ from cairn.retrieval.result import Answers
 from cairn.serving.threads import threads
 
 SHOWN = 10  # neighbours sent with an answer, whatever number the rule looks at
-NO_SCORE = np.float32(-1)  # in place of -inf, which JSON cannot carry; no score is lower
+NO_SCORE = np.float32(-1)  # where there is none, in place of -inf, which JSON cannot carry
 
 
 class Names:
@@ -104,7 +104,7 @@ class Retriever:
         return {
             "landmark_id": ids,
             "landmark": self._names(ids),
-            "score": np.maximum(answers.scores, NO_SCORE)[:, None],
+            "score": _carried(answers.scores)[:, None],
             "probability": self._probabilities(answers.scores)[:, None],
         }
 
@@ -124,11 +124,16 @@ class Retriever:
         attributions = as_bytes(self._entries.attributions(rows)).reshape(numbers.shape)
         return {
             "neighbours": np.where(there, ids, b""),
-            "neighbour_scores": np.maximum(found.scores[:, :SHOWN], NO_SCORE),
+            "neighbour_scores": _carried(found.scores[:, :SHOWN]),
             "neighbour_landmark_ids": landmarks.copy(),
             "neighbour_landmarks": self._names(landmarks),
             "neighbour_attributions": np.where(there, attributions, b""),
         }
+
+
+def _carried(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scores with NO_SCORE where there is none."""
+    return np.where(np.isneginf(scores), NO_SCORE, scores)
 
 
 # What a row holds where there is no answer.

@@ -84,12 +84,12 @@ def stubs(server: int) -> dict[int, str]:
     found = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
-            fields = path.read_text().rpartition(")")[2].split()
+            fields = path.read_text(errors="replace").rpartition(")")[2].split()  # before them a name, of any bytes
             if int(fields[1]) != server or fields[0] == "Z":
                 continue
-            command = path.with_name("cmdline").read_text().split("\0")
-        except (FileNotFoundError, ProcessLookupError):
-            continue  # it ended between the listing and the look
+            command = path.with_name("cmdline").read_text(errors="replace").split("\0")
+        except OSError:
+            continue  # it ended between the listing and the look, or is another user's and hidden
         if Path(command[0]).name == STUB:
             found[int(path.parent.name)] = Path(command[1]).parts[-3]
     return found
@@ -104,6 +104,7 @@ def look_after(server: int, api: Api, waited: Callable[[float], bool], told: Cal
             short = _short(server, api, wanted)
         except (_Refused, OSError, HTTPException):
             continue  # it is starting or ending
+        lost -= wanted.keys() - short  # loaded well by somebody else
         lost = {model for model in sorted(lost | (short & before)) if not _mended(model, api, told)}
         before = short
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +19,8 @@ from cairn.sources.base import Fetched, Photo, SourceError, pack, plain
 NOT_PHOTOS = frozenset(
     {".txt", ".md", ".rst", ".json", ".jsonl", ".csv", ".tsv", ".xml", ".xmp", ".yaml", ".yml", ".html", ".htm", ".pdf"}
     | {".ini", ".log", ".db", ".sqlite", ".parquet", ".npy", ".npz", ".pkl", ".py", ".ipynb", ".sh", ".md5", ".sha256"}
+    | {".mov", ".mp4", ".m4v", ".avi", ".mkv", ".webm", ".3gp", ".mpg", ".mts", ".mp3", ".m4a", ".wav", ".aae", ".thm"}
+    | {".zip", ".tar", ".gz", ".rar", ".7z", ".doc", ".docx", ".gpx", ".kml"}
 )
 NOT_PHOTO_NAMES = frozenset({"thumbs.db", ".ds_store", "desktop.ini", "license", "licence", "readme"})
 NOT_LANDMARKS = frozenset({"__MACOSX", "@eaDir"})  # folders that unpackers and network stores leave behind
@@ -50,7 +53,7 @@ class FolderSource:
         out of the tree or to a folder are left out and counted. `keep` is not used: there is nothing to resume.
 
         Raises SourceError if a param names no folder, if there is no landmark folder with a photo, if a file cannot be
-        read, or if two files go by one name.
+        read, or if two files or two landmarks go by one name.
         """
         counts: Counter[str] = Counter()
         found, names = self._landmark_photos(counts)
@@ -79,7 +82,9 @@ class FolderSource:
         folders, loose = _top_level(root, counts)
         if not folders:
             state = "photos, but no landmark folders" if loose else "no landmark folders"
-            raise SourceError(f"fetch.folder.landmarks = {self.params.landmarks}: holds {state}; {LAYOUT}")
+            raise SourceError(
+                f"fetch.folder.landmarks = {self.params.landmarks}: holds {state}{_left(counts)}; {LAYOUT}"
+            )
         counts["outside_any_landmark"] += loose
         found = [
             _Found(path, _source_name("landmarks", path, root), number)
@@ -89,9 +94,11 @@ class FolderSource:
         if not found:
             raise SourceError(
                 f"fetch.folder.landmarks = {self.params.landmarks}: no photo in any of its {len(folders)} folders "
-                f"({loose} beside them); {LAYOUT}"
+                f"({loose} beside them){_left(counts)}; {LAYOUT}"
             )
-        return found, [_clean_name(folder) for folder in folders]
+        names = [_clean_name(folder) for folder in folders]
+        _check_alike(folders, names)
+        return found, names
 
     def _distractors(self, counts: Counter[str]) -> list[_Found]:
         if self.params.distractors is None:
@@ -218,6 +225,25 @@ def _check_names(found: Iterable[_Found]) -> None:
         if other != photo.path:
             both = " and ".join(repr(os.fsencode(path)) for path in (other, photo.path))
             raise SourceError(f"{both} are both called {photo.source_name!r} here; rename one")
+
+
+def _left(counts: Counter[str]) -> str:
+    """What was left out, for an error that finds nothing else: links in place of folders, say."""
+    words = [f"{count} {what.replace('_', ' ')}" for what, count in sorted(counts.items()) if count]
+    return f" ({', '.join(words)})" if words else ""
+
+
+def _check_alike(folders: Sequence[Path], names: Sequence[str]) -> None:
+    """Two landmarks of one name would be each other's rivals, and nobody could tell whose photo is added later."""
+    known: dict[str, Path] = {}
+    for folder, name in zip(folders, names, strict=True):
+        other = known.setdefault(" ".join(unicodedata.normalize("NFC", name).split()), folder)
+        if other != folder:
+            both = " and ".join(repr(_shown(Path(path.name))) for path in (other, folder))
+            raise SourceError(
+                f"fetch.folder.landmarks: the folders {both} both stand for a landmark called {name!r}; put their "
+                "photos into one, or rename one"
+            )
 
 
 def _read(found: Iterable[_Found]) -> Iterator[Photo]:

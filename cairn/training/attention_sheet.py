@@ -23,7 +23,7 @@ def attention_rows(embedder: Embedder, side: Photos, names: Sequence[str]) -> li
     """
     numbers, first = np.unique(side.classes, return_index=True)
     chosen = first[numbers >= 0][:MOST_PHOTOS]
-    if embedder.branches[0].attention is None or len(chosen) == 0:
+    if len(chosen) == 0:
         return []
     how, readers = embedder.config.preprocessing, Readers()
     contents = (readers.read(side.locations[at]) for at in chosen)

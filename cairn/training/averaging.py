@@ -12,9 +12,9 @@ def averaged(model: nn.Module, decay: float) -> AveragedModel:
     """An exponential moving average of `model`'s weights and buffers (Tarvainen and Valpola 2017, arXiv:1703.01780).
 
     After each step, `update_parameters(model)` makes every average a = d a + (1 - d) weight; the averaged network is
-    `module`, and `state_dict()` holds all that is needed to go on. d is the lesser of `decay` and (1 + n) / (10 + n),
-    n being the updates before, so that a short run is not ruled by its first weights (TensorFlow's
-    ExponentialMovingAverage with `num_updates`).
+    `module`, and `state_dict()` holds all that is needed to go on. The first update takes the weights as they are, with
+    d = 0. Of later ones d is the lesser of `decay` and (1 + n) / (10 + n), n being the updates before, so that a short
+    run is not ruled by its first weights (TensorFlow's ExponentialMovingAverage with `num_updates`).
     """
 
     def update(averages: Sequence[Tensor], weights: Sequence[Tensor], updates: Tensor | int) -> None:
@@ -25,5 +25,5 @@ def averaged(model: nn.Module, decay: float) -> AveragedModel:
 
 
 def decay_at(decay: float, updates: int) -> float:
-    """d as `averaged` says, after so many updates."""
+    """d as `averaged` says, after so many updates, of which there is at least one."""
     return min(decay, (1 + updates) / (10 + updates))

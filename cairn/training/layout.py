@@ -5,12 +5,12 @@ from __future__ import annotations
 from types import MethodType
 
 import torch
-from timm.layers import use_fused_attn
 from torch import Tensor, nn
 
 from cairn.networks.device import move
 
 FUSED = "fused_attn"  # timm's own name: whether a layer calls PyTorch's attention, or multiplies matrices
+TURNED_OFF = "fused_attn_turned_off"  # by us, in a layer that had it on
 FORWARD = "forward"
 
 
@@ -21,16 +21,22 @@ def lay_out(network: nn.Module, device: torch.device) -> None:
     convolution with a stride takes up to forty times as long as in FP32.
     """
     move(network, device)
-    on_cpu = device.type == "cpu"
-    _set_fused(network, not on_cpu and use_fused_attn())
-    for convolution in _strided(network) if on_cpu else []:
+    if device.type != "cpu":
+        return
+    for layer in network.modules():
+        if getattr(layer, FUSED, False):
+            setattr(layer, FUSED, False)
+            setattr(layer, TURNED_OFF, True)
+    for convolution in _strided(network):
         setattr(convolution, FORWARD, MethodType(_in_float32, convolution))
 
 
 def lay_back(network: nn.Module) -> None:
     """On the CPU, as networks are made and saved."""
     network.cpu().to(memory_format=torch.contiguous_format)
-    _set_fused(network, use_fused_attn())
+    for layer in network.modules():
+        if vars(layer).pop(TURNED_OFF, False):
+            setattr(layer, FUSED, True)
     for convolution in _strided(network):
         vars(convolution).pop(FORWARD, None)
 
@@ -41,12 +47,6 @@ def as_laid_out(images: Tensor, device: torch.device) -> Tensor:
     Otherwise the first layer's backward pass may take as long as all others on a CPU.
     """
     return images.to(device, non_blocking=True, memory_format=torch.channels_last)
-
-
-def _set_fused(network: nn.Module, fused: bool) -> None:
-    for module in network.modules():
-        if hasattr(module, FUSED):
-            setattr(module, FUSED, fused)
 
 
 def _strided(network: nn.Module) -> list[nn.Conv2d]:

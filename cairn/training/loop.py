@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,8 +70,9 @@ def train(
     After each epoch, and after every `params.checkpoint_steps` steps, a checkpoint goes to `keep`, and a run that finds
     one there goes on from it to the same bytes. Of several processes, all must call this within `processes.joined`,
     and what the first one returns is the result.
-    Raises ValueError if the network does not take photos of the schedule's sizes, has fewer layers than it freezes, if
-    a batch wants more classes than there are, or if the processes cannot have equal parts of a batch.
+    Raises ValueError if the network does not take photos of the schedule's sizes, has fewer layers than it freezes or
+    nothing to train, if a batch wants more classes than there are, if the processes cannot have equal parts of a batch,
+    or if a loss is no number any more.
     """
     keep_memory()
     schedule = params.schedule
@@ -240,7 +242,8 @@ class Epoch:
 
 def run_epoch(fitting: Fitting, epoch: Epoch, state: State) -> float:
     """One pass over the training photos, from where `state` left it; the mean loss."""
-    network, schedule, steps = fitting.network, epoch.params.schedule, len(epoch.batches)
+    network, schedule, batches = fitting.network, epoch.params.schedule, len(epoch.batches)
+    steps = -(-batches // schedule.accumulate)
     set_training(network, schedule)
     fitting.optimiser.zero_grad(set_to_none=True)
     part: Part | None = None
@@ -254,18 +257,29 @@ def run_epoch(fitting: Fitting, epoch: Epoch, state: State) -> float:
         if fitting.rows is not None and at % schedule.accumulate == 0:
             part = epoch.part(network.head, at)
         classes = torch.from_numpy(epoch.classes[epoch.batches[at]]).to(network.device)
-        stepping = (at + 1) % schedule.accumulate == 0 or at + 1 == steps
+        stepping = (at + 1) % schedule.accumulate == 0 or at + 1 == batches
         with fitting.spread.shared(stepping):
             seen = fitting.spread.seen(as_laid_out(images, network.device), network.autocast(epoch.precision))
             loss = network.loss(gathered(seen), classes, part)
-            together = min(schedule.accumulate, steps - at + at % schedule.accumulate)  # the last step may have fewer
+            together = min(schedule.accumulate, batches - at + at % schedule.accumulate)  # the last step may have fewer
             (loss / together).backward()  # type: ignore[no-untyped-call]
-        state.losses.append(loss.item())
+        state.losses.append(finite(loss.item(), epoch, at))
         if stepping:
-            make_step(fitting, part, schedule, epoch.number * steps + at, steps)
-        if saved_every and (at + 1) % saved_every == 0 and at + 1 < steps:
+            make_step(fitting, part, schedule, epoch.number * steps + at // schedule.accumulate, steps)
+        if saved_every and (at + 1) % saved_every == 0 and at + 1 < batches:
             state.save()
     return float(np.mean(state.losses))
+
+
+def finite(loss: float, epoch: Epoch, batch: int) -> float:
+    """The loss of a batch as it is. Raises ValueError, with the params that hold training back, if it is no number."""
+    if math.isfinite(loss):
+        return loss
+    where = f"train.{epoch.params.schedule_name}"
+    raise ValueError(
+        f"training diverged: the loss of epoch {epoch.number + 1}, batch {batch + 1} is {loss}; lower "
+        f"{where}.head_lr or {where}.backbone_lr, or set {where}.clip_norm (lower, if it is set)"
+    )
 
 
 def make_step(fitting: Fitting, part: Part | None, schedule: Schedule, step: int, steps: int) -> None:

@@ -22,7 +22,7 @@ def make_optimiser(embedder: Embedder, head: nn.Module, schedule: Schedule) -> t
 
     Within a backbone the last layer has `backbone_lr`, and each layer before it `layer_decay` of the next one's (Clark
     et al. 2020, arXiv:2003.10555; Bao et al. 2021, arXiv:2106.08254). The first `frozen_layers` get no gradient.
-    Raises ValueError if a backbone has no layer left to train.
+    Raises ValueError if a backbone has no layer left to train, or if there is nothing at all to train.
     """
     parts: list[list[tuple[nn.Parameter, float]]] = []
     for branch in embedder.branches:
@@ -40,6 +40,13 @@ def make_optimiser(embedder: Embedder, head: nn.Module, schedule: Schedule) -> t
                 groups.append(
                     {"params": chosen, "lr": rate, "full_lr": rate, "weight_decay": decay, "together": together}
                 )
+    if not groups and schedule.class_share == 1:
+        raise ValueError(
+            f"backbone_lr = 0 and neck = {embedder.config.neck} leave nothing to train, since neither the pooling nor "
+            f"the loss ({type(head).__name__}) has weights: raise backbone_lr, or take another neck or loss"
+        )
+    # A head whose rows have an optimiser of their own may be all that learns; torch's takes no empty list of groups.
+    groups = groups or [{"params": [], "full_lr": 0.0, "together": 0}]
     if schedule.optimiser == "sgd":
         return torch.optim.SGD(groups, lr=schedule.head_lr, momentum=schedule.momentum)
     return torch.optim.Adam(groups) if schedule.optimiser == "adam" else torch.optim.AdamW(groups)

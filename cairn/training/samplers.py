@@ -139,10 +139,10 @@ def check_classes(params: TrainParams, classes: int) -> None:
     """Raises ValueError if a batch of `params` wants photos of more classes than there are."""
     sampler = params.schedule.sampler
     if sampler.name != "shuffled" and classes < sampler.classes:
-        schedule = "scratch" if params.weights == "none" else "finetune"
+        where = f"train.{params.schedule_name}.sampler"
         raise ValueError(
-            f"train.{schedule}.sampler.classes = {sampler.classes}: a batch has photos of so many landmarks, and "
-            f"{classes} are trained on; ask for fewer, or set train.{schedule}.sampler.name to shuffled"
+            f"{where}.classes = {sampler.classes}: a batch has photos of so many landmarks, and {classes} are trained "
+            f"on; ask for fewer, or set {where}.name to shuffled"
         )
 
 

@@ -31,7 +31,7 @@ def start_neck(neck: nn.Module, features: NDArray[np.float32]) -> None:
     kept = min(linear.out_features, int((variances > variances[0] * 1e-6).sum()))
     scaled = components[:kept] * variances[:kept, None] ** -WHITENING
     linear.weight[:kept] = torch.from_numpy(_signed(scaled)).float()
-    projected = torch.from_numpy(features).float() @ linear.weight.T
+    projected = torch.from_numpy(features).float() @ linear.weight.cpu().T
     variance = projected.var(dim=0)
     # The norm divides by the deviation; its weight gives the scale back, so that it starts as a mere shift.
     state = {"running_mean": projected.mean(dim=0), "running_var": variance, "weight": (variance + norm.eps).sqrt()}

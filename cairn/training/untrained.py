@@ -18,8 +18,8 @@ def untrained(params: Params) -> Embedder:
 def new_embedder(params: Params, neck: NeckName, classes: int | None = None) -> Embedder:
     """An embedder as the params say, before any training, with the neck named.
 
-    The attention branch of the params, if they have one, is laid over it, and mirror images are embedded too, only
-    where the number of `classes` is given.
+    Only where the number of `classes` is given, for training, the attention branch of the params is laid over it,
+    mirror images are embedded too, and photos of the progressive_sizes are taken.
     """
     train, clean = params.train, params.clean
     return make_embedder(
@@ -36,5 +36,5 @@ def new_embedder(params: Params, neck: NeckName, classes: int | None = None) -> 
         attention=None if classes is None else train.attention,
         classes=None if train.attention is None else classes,
         mirrored=train.mirrored and classes is not None,
-        any_size=len(train.schedule.progressive_sizes) > 0,
+        any_size=classes is not None and len(train.schedule.progressive_sizes) > 0,
     )

@@ -14,7 +14,9 @@ import pytest
 from PIL import Image
 
 from cairn.checks.check import check
+from cairn.checks.frame import checked_frame
 from cairn.checks.result import CheckResult, breach_table
+from cairn.checks.suite import CheckError, run_suite
 from cairn.files import write_table
 from cairn.manifest import IMAGES, ManifestError, read_images, read_landmarks, write_images, write_landmarks
 from cairn.params import ValidateParams
@@ -105,7 +107,33 @@ def test_too_few_decodable_photos(raw: Path) -> None:
     assert breaches(checked(raw)) == {"decoding": (5, 20)}
     tolerant = PARAMS.model_copy(update={"min_decodable_share": 0.75})
     assert checked(raw, tolerant).passed
-    assert len(re.findall(r"\b[0-9a-f]{16}: ", breach_table(checked(raw)).splitlines()[1])) == 3
+    assert len(re.findall(r"\b[0-9a-f]{16} \(.*?\): ", breach_table(checked(raw)).splitlines()[1])) == 3
+
+
+def test_a_breach_names_the_file_and_no_name_reaches_the_terminal(raw: Path) -> None:
+    rewrite(raw, set_column("offset", -1, 7, 8))
+    rewrite(raw, set_column("source_name", "landmarks/A/\x1b[31m.jpg", 7))
+    rewrite(raw, set_column("source_name", "landmarks/A/b.jpg", 8))
+    (line,) = (line for line in breach_table(checked(raw)).splitlines() if "inside their shard" in line)
+    assert line.endswith(
+        rf"{IDS[7]} ('landmarks/A/\x1b[31m.jpg'): offset or size below 0; "
+        f"{IDS[8]} (landmarks/A/b.jpg): offset or size below 0"
+    )
+
+
+def test_an_expectation_that_cannot_be_evaluated_is_a_fault_of_the_checks(raw: Path) -> None:
+    frame, _ = checked_frame(raw, PARAMS, np.random.default_rng(0), 100.0)
+    with pytest.raises(CheckError, match=r"labels are known landmarks: .*label"):
+        run_suite(frame.drop(columns="label"), PARAMS, raw.parent / "docs", lambda ids: dict.fromkeys(ids, ""))
+
+
+def test_shards_that_dvc_links_to_are_where_they_should_be(raw: Path) -> None:
+    (shard,) = raw.glob("*.tar")
+    shard.rename(raw.parent / "cached")
+    shard.symlink_to(raw.parent / "cached")
+    assert checked(raw).passed
+    rewrite(raw, set_column("shard", "../cached", 3))
+    assert breaches(checked(raw))["location"] == (1, 20)
 
 
 def test_too_few_landmarks_or_one_too_large(raw: Path) -> None:

@@ -46,6 +46,7 @@ def cleaned(
 
 def reasons(tmp_path: Path) -> dict[str, str]:
     table = pq.read_table(tmp_path / "out" / "dropped.parquet").to_pydict()
+    assert [image_id_of(name) for name in table["source_name"]] == table["image_id"]
     return dict(zip(table["image_id"], table["reason"], strict=True))
 
 

@@ -174,7 +174,7 @@ def listed(tmp_path: Path) -> dict[str, tuple[str, str]]:
 def test_geometry_finds_the_wrong_label_and_the_distractor_that_shows_a_landmark(tmp_path: Path) -> None:
     result = cleaned(tmp_path, PHOTOS, noisy("geometry"), embed=alike)
     assert listed(tmp_path) == {
-        "1/wrong.png": ("geometry", "0 of 20 nearest photos share its label and fit geometrically (3 share it)"),
+        "1/wrong.png": ("geometry", "0 of 8 nearest photos share its label and fit geometrically (3 share it)"),
         "none/wall.png": ("geometry", "2 of its nearest photos show landmark 1 and fit geometrically"),
     }
     assert result.dropped == 0
@@ -193,7 +193,7 @@ def test_both_must_say_so(tmp_path: Path) -> None:
     assert both["1/wrong.png"] == (
         "both",
         "0 of 4 nearest photos share its label, 3 show landmark 2; "
-        "0 of 20 nearest photos share its label and fit geometrically (3 share it)",
+        "0 of 8 nearest photos share its label and fit geometrically (3 share it)",
     )
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+import tomllib
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,8 @@ from cairn.client import Answer, Client
 from cairn.client.given import contents, found_in
 from cairn.client.main import COMMANDS, main
 from cairn.serving.server import free_ports
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -283,6 +287,16 @@ def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -
         main([name, "--help"])
     assert caught.value.code == 0
     assert f"usage: cairn {name}" in capsys.readouterr().out
+
+
+def test_a_plan_without_torch_names_the_extras_that_bring_it() -> None:
+    code = "import sys; sys.modules['torch'] = None; from cairn.client.main import main; sys.exit(main(['plan']))"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ran.returncode == 2
+    (extras,) = re.findall(r"install `cairn\[(.*)\]`", ran.stderr)
+    known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    brought = {line.split("=")[0].split(">")[0] for extra in extras.split(",") for line in known[extra]}
+    assert {"torch", "tensorrt"} <= brought
 
 
 def test_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,6 +24,7 @@ from cairn.gallery.changes import (
     write_change,
 )
 from cairn.gallery.locking import GalleryError, locked
+from cairn.manifest import read_landmarks, write_landmarks
 from cairn.retrieval.entries import ENTRIES_FILE, Entries
 from cairn.shards import ShardReader
 
@@ -117,6 +118,19 @@ def test_a_name_that_is_spelt_nearly_alike_is_said(place: Place, capsys: pytest.
     assert f"names like it: {NAMES[3]}" in told
     place.run("add", "tour Eifel", place.photos / "1.png")
     assert "tour Eifel, known" in capsys.readouterr().out
+
+
+def test_photos_of_a_name_that_two_landmarks_have_are_not_added(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing can be published that has such a change, so none is made."""
+    table = read_landmarks(place.version(1))
+    write_landmarks(place.version(1), table.set_column(1, "name", [[NAMES[3], f" {NAMES[3]}", NAMES[8]]]))
+    assert place.run("add", NAMES[3], place.photos) == 2
+    assert f"'{NAMES[3]}': landmarks [3, 5] are all called so; give them names of" in capsys.readouterr().err
+    assert open_gallery(place.gallery).changes == ()
+    assert place.run("add", NAME, place.photos) == 0
+    assert place.publish() == 2
 
 
 def test_what_is_not_there_cannot_be_removed(place: Place, capsys: pytest.CaptureFixture[str]) -> None:

@@ -29,6 +29,7 @@ from cairn.retrieval.index import INDEX_FILE, PhotoIndex, build_index, write_ind
 from cairn.retrieval.rerankers.base import Context
 from cairn.retrieval.rerankers.knn_vote import KnnVoteParams
 from cairn.retrieval.rerankers.prototypes import PROTOTYPES_FILE, Prototypes, prototypes_of
+from cairn.serving.control import CERTIFICATE_VARIABLE, KEY_VARIABLE
 from cairn.serving.runtime import ServerError, check_repository
 from cairn.shards import ShardReader
 
@@ -251,12 +252,28 @@ def test_back_and_forth(place: Place) -> None:
     assert published(8) == contents[3]  # the gallery is as it was
 
 
-def test_old_versions_go(place: Place) -> None:
+def test_back_is_to_what_was_served_not_to_what_was_taken_back(place: Place) -> None:
+    place.run("add", NAME, place.photos)
+    wanted = data_files(place.version(place.publish()))
+    place.run("remove", "--landmark", NAMES[8])
+    assert place.publish() == 3
+    assert place.publish("--back") == 4
+    place.run("remove", "--landmark", NAMES[5])
+    assert place.publish() == 5
+    assert data_files(place.version(place.publish("--back"))) == wanted
+
+
+def test_old_versions_stay_where_no_server_is_told_unless_it_is_said(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server may still serve any of them."""
     for _ in range(4):
         place.publish()
-    assert numbers(place.tiny.repository) == [1, 3, 4, 5]
-    place.publish("--keep", "1")
-    assert numbers(place.tiny.repository) == [1, 6]
+    monkeypatch.delenv(KEY_VARIABLE, raising=False)
+    assert place.run("publish", "--server-folder", place.photos, "--keep", "1") == 0  # no server runs from there
+    assert numbers(place.tiny.repository) == [1, 2, 3, 4, 5, 6]
+    place.publish("--keep", "2")
+    assert numbers(place.tiny.repository) == [1, 6, 7]
 
 
 def test_a_publish_that_was_killed_leaves_no_half_version(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -402,6 +419,28 @@ def test_two_at_once_are_refused(place: Place, capsys: pytest.CaptureFixture[str
         assert place.run("publish", "--no-reload") == 2
     assert not list(place.gallery.glob("[0-9]*"))
     assert place.run("add", NAME, place.photos) == 0
+
+
+@pytest.mark.parametrize("missing", ["certificate", "network"])
+def test_what_the_server_cannot_be_told_without_is_missed_before_anything_is_written(
+    place: Place, missing: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where only a plan is deployed there is no network, and publishing what was needs none but to ask the server."""
+    place.publish()
+    network = place.tiny.repository / "embed" / "1" / "model.onnx"
+    monkeypatch.setenv(KEY_VARIABLE, "k" * 16)
+    if missing == "certificate":
+        monkeypatch.setenv(CERTIFICATE_VARIABLE, "/no/such/ca.pem")
+        said = "/no/such/ca.pem: cannot be read (No such file or directory); the server's certificate"
+    else:
+        note = {"fp32": network_hash(place.tiny.repository), "fp16": "ab" * 32}
+        network.with_name("network.json").write_text(json.dumps(note))
+        network.unlink()
+        said = f"{network}: no such file; run `make repro`"
+    for way in (["--server", "127.0.0.1:1"], ["--server-folder", str(place.photos)]):
+        assert place.run("publish", "--back", *way) == 2
+        assert said in capsys.readouterr().err
+    assert numbers(place.tiny.repository) == [1, 2]
 
 
 def test_no_export(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

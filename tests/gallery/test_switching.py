@@ -5,12 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from client.between import between
 from gallery.made_gallery import NAME, Place, make_place, query
+from grpc import StatusCode
 from onnx import numpy_helper
 from serving.tiny_repository import NAMES
 
@@ -165,6 +168,30 @@ def test_a_version_that_the_server_cannot_load_is_taken_back(
     assert numbers(place.tiny.repository)[-1] == newest
     with Client(server.address) as client:
         assert client.query([query(3)])[0].index_version == newest
+    assert publish(serving) == 0
+    assert numbers(place.tiny.repository)[-1] == newest + 2  # the server may know the other one by its number
+
+
+def test_a_server_that_has_the_newest_version_needs_no_older_ones(serving: tuple[Place, Server]) -> None:
+    place, _ = serving
+    before = numbers(place.tiny.repository)[-1]
+    for _ in range(4):
+        assert publish(serving) == 0
+    assert numbers(place.tiny.repository) == [1, before + 2, before + 3, before + 4]
+    assert publish(serving, "--keep", "1") == 0
+    assert numbers(place.tiny.repository) == [1, before + 5]
+
+
+def test_a_full_queue_is_no_missing_server(
+    serving: tuple[Place, Server], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place, server = serving
+    with between(server.address) as way:
+        write(tmp_path, replace(read(server.folder), address=way.address))
+        way.failures = [(StatusCode.UNAVAILABLE, "Exceeds maximum queue size")]
+        assert place.run("publish", "--server-folder", tmp_path) == 1
+    told = capsys.readouterr().out
+    assert f"{way.address}: the server is busy or not ready (Exceeds maximum queue size); try again" in told
     assert publish(serving) == 0
 
 

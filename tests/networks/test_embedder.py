@@ -12,7 +12,14 @@ from safetensors.torch import save_file
 
 from cairn.export.onnx import HalfEmbedder, write_onnx
 from cairn.export.onnx_run import run_onnx
-from cairn.networks.backbones import BackboneError, default_size, feature_shape, features_of, make_backbone
+from cairn.networks.backbones import (
+    BackboneError,
+    FeatureShape,
+    default_size,
+    feature_shape,
+    features_of,
+    make_backbone,
+)
 from cairn.networks.embedder import Embedder, load_embedder, make_embedder, save_embedder
 from cairn.networks.necks import NECKS
 from cairn.networks.params import NeckName, PoolingName
@@ -70,7 +77,7 @@ def test_onnx_of_flat_maps_and_other_necks_says_the_same(tmp_path: Path, pooling
 
 def test_vgg_16_is_flattened_as_its_own_classifier_does() -> None:
     backbone = make_backbone("vgg16_bn", "none", 224)
-    assert feature_shape(backbone, 224) == (512, 0, 7, 7)
+    assert feature_shape(backbone, 224) == FeatureShape(512, 0, 7, 7)
     assert sum(p.numel() for p in backbone.parameters()) == 14_723_136  # of the convolutions alone, as published
     assert not list(backbone.pre_logits.parameters())
 
@@ -78,6 +85,8 @@ def test_vgg_16_is_flattened_as_its_own_classifier_does() -> None:
 def test_auto_pooling_follows_the_features() -> None:
     assert small(CNN).config.branches[0].pooling == "gem"
     assert small(TRANSFORMER).config.branches[0].pooling == "class_mean"
+    assert small("test_vit2").config.branches[0].pooling == "mean"  # of its tokens, the first is a register
+    assert small("vit_relpos_small_patch16_224", size=None).config.branches[0].pooling == "mean"  # patches alone
 
 
 def test_saving_twice_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -177,5 +186,5 @@ def test_channels_that_come_last_are_pooled_as_channels() -> None:
     images = torch.rand(1, 3, 224, 224)
     given = backbone.forward_features(images)
     assert given.shape == (1, 7, 7, 96)
-    assert feature_shape(backbone, 224) == (96, 0, 7, 7)
+    assert feature_shape(backbone, 224) == FeatureShape(96, 0, 7, 7)
     torch.testing.assert_close(features_of(backbone, images)[0, :, 2, 5], given[0, 2, 5])

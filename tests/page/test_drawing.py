@@ -27,6 +27,12 @@ def test_a_preview_is_small_and_upright_whatever_the_format() -> None:
     assert preview(b"no photo") is None
 
 
+def test_a_strip_that_no_jpeg_can_hold_has_no_preview() -> None:
+    out = io.BytesIO()
+    Image.new("L", (70_000, 40)).save(out, "PNG")
+    assert preview(out.getvalue()) is None
+
+
 def numbers(element: ElementTree.Element, *names: str) -> list[float]:
     return [float(element.attrib[name]) for name in names]
 

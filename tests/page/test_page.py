@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import os
 import re
@@ -11,15 +12,20 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
+from nicegui import background_tasks, ui
+from nicegui.elements.upload_files import SmallFileUpload
+from nicegui.testing.user_simulation import user_simulation
 from playwright.sync_api import Browser, FileChooser, Locator, Page, expect, sync_playwright
 from serving.tiny_repository import NAMES, Tiny
 
-from cairn.client import Client
+from cairn.client import AsyncClient, Client
 from cairn.client.main import main
+from cairn.page import view
 from cairn.page.asking import SHOWN
 from cairn.serving.server import LOOPBACK, default_server_env, free_ports, started
 
@@ -63,6 +69,29 @@ def served(server: str) -> Iterator[str]:
 def address(tiny_server: str) -> Iterator[str]:
     with served(tiny_server) as address:
         yield address
+
+
+def test_an_answer_that_comes_too_late_for_its_card_leaves_nothing(
+    tiny: Tiny, tiny_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three photos at once, room for one card: of the page's elements in memory, all are still on the page."""
+    monkeypatch.setattr(view, "MOST_CARDS", 1)
+
+    async def late() -> tuple[set[ui.element], set[ui.element]]:
+        asking = AsyncClient(tiny_server, WAIT_S)
+        async with user_simulation(partial(view.show, lambda: asking, LIMIT_MB)) as user:
+            page = await user.open("/")
+            (upload,) = user.find(ui.upload).elements
+            photos = (tiny.known[3], b"no photo", tiny.known[5])
+            before = set(background_tasks.running_tasks)
+            await upload.handle_uploads([SmallFileUpload("a.png", "image/png", photo) for photo in photos])
+            await asyncio.gather(*background_tasks.running_tasks - before)
+            await user.should_see(NAMES[5])
+        await asking.close()
+        return set(page.elements.values()), set(page.layout.descendants(include_self=True))
+
+    held, shown = asyncio.run(late())
+    assert held == shown
 
 
 @contextmanager

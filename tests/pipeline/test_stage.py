@@ -74,6 +74,26 @@ def test_a_wrong_param_ends_the_stage_with_its_name_and_no_traceback(project: Pa
     assert not (project / "build" / "raw").exists()
 
 
+SOLVED = """
+import hashlib, os, sys
+os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(sys.argv[1])])
+from pathlib import Path
+import numpy as np
+from cairn.params import load_params
+from cairn.stage import use_threads
+use_threads(load_params(Path("params.yaml")).model_copy(update={"threads": 2}))
+given = np.random.default_rng(0).normal(size=(900, 300))
+print(hashlib.md5(np.linalg.svd(given, full_matrices=False)[2].tobytes()).hexdigest())
+"""
+
+
+def test_the_number_of_cores_plays_no_part_in_what_numpy_works_out() -> None:
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("wants two cores")
+    said = [subprocess.check_output([sys.executable, "-c", SOLVED, n], cwd=ROOT, text=True) for n in ("1", "2")]
+    assert said[0] == said[1]
+
+
 def test_a_stage_without_its_input_says_what_to_run(project: Path) -> None:
     done = stage(project, "split")
     assert done.returncode == 1

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from cairn.files import FormError, read_json, write_json
-from cairn.retrieval.answer import AnswerRule, answered, rule_of
-from cairn.retrieval.calibration import fit
+from cairn.files import FormError, write_form
+from cairn.retrieval.answer import ANSWER_FILE, AnswerRule, answered, rule_of
+from cairn.retrieval.calibration import KINDS, Kind, fit
 from cairn.retrieval.context import open_context, save_context
 from cairn.retrieval.index import PhotoIndex, build_index
+from cairn.retrieval.rerankers import Step
 from cairn.retrieval.rerankers.base import Context
 from cairn.retrieval.rerankers.chain import build_chain
 from cairn.retrieval.rerankers.classifier import CosineClassifier
@@ -42,9 +43,9 @@ def test_a_rule_and_its_context_are_found_again(tmp_path: Path) -> None:
     rule = AnswerRule(
         neighbours=3, steps=STEPS, threshold=0.25, calibration=fit("platt", [0, 1, 2], [False, True, True])
     )
-    write_json(tmp_path / "answer.json", rule.model_dump())
-    again = AnswerRule.model_validate(read_json(tmp_path / "answer.json"))
-    assert again.steps == rule.steps
+    write_form(tmp_path / ANSWER_FILE, rule)
+    again = rule_of(tmp_path)
+    assert again == rule
     context = Context(vectors=lambda ids: VECTORS[np.searchsorted(IDS, ids)], distractors=VECTORS[:1])
     save_context(tmp_path / "context", STEPS, context, IDS, VECTORS)
     queries = np.array([[0.6, 0.8, 0], [0, 0.8, 0.6]], dtype=np.float32)
@@ -52,6 +53,19 @@ def test_a_rule_and_its_context_are_found_again(tmp_path: Path) -> None:
     got = answered(queries, INDEX, 3, build_chain(again.steps, open_context(tmp_path / "context")))
     assert np.array_equal(got.decided.scores, wanted.decided.scores)
     assert np.array_equal(got.neighbours.image_ids, wanted.neighbours.image_ids)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_scores_of_any_size_have_the_probability_that_they_had(tmp_path: Path, kind: Kind) -> None:
+    """A vote's power makes scores as small as .5^32."""
+    scores = np.linspace(0.2, 0.65, 40).astype(np.float32) ** 32
+    calibration = fit(kind, scores, np.arange(40) % 3 > 0)
+    rule = AnswerRule(neighbours=100, steps=(), threshold=float(scores[7]), calibration=calibration)
+    write_form(tmp_path / ANSWER_FILE, rule)
+    again = rule_of(tmp_path)
+    assert again.calibration is not None
+    assert np.array_equal(again.calibration.probability(scores), calibration.probability(scores))
+    assert (scores >= again.threshold).tolist() == [False] * 7 + [True] * 33
 
 
 def test_a_classifier_that_has_a_say_is_found_again(tmp_path: Path) -> None:
@@ -64,9 +78,17 @@ def test_a_classifier_that_has_a_say_is_found_again(tmp_path: Path) -> None:
     assert got.scores.tolist() == wanted.scores.tolist()
 
 
-def test_vectors_are_only_kept_where_a_step_looks_them_up(tmp_path: Path) -> None:
-    save_context(tmp_path / "context", STEPS[2:], Context(distractors=VECTORS[:1]), IDS, VECTORS)
-    assert [path.name for path in (tmp_path / "context").iterdir()] == ["distractors.npy"]
+@pytest.mark.parametrize(
+    ("steps", "names"),
+    [
+        (STEPS[2:3], []),
+        (STEPS[2:], ["distractors.npy"]),
+        (STEPS, ["distractors.npy", "vector_ids.npy", "vectors.npy"]),
+    ],
+)
+def test_only_what_a_step_asks_for_is_kept(tmp_path: Path, steps: tuple[Step, ...], names: list[str]) -> None:
+    save_context(tmp_path / "context", steps, Context(distractors=VECTORS[:1]), IDS, VECTORS)
+    assert sorted(path.name for path in (tmp_path / "context").iterdir()) == names
 
 
 def test_a_rule_with_a_key_that_there_is_not_is_refused() -> None:

@@ -15,8 +15,11 @@ from tritonclient import grpc
 from cairn.files import write_json
 from cairn.manifest import as_number, image_id_of, write_landmarks
 from cairn.retrieval.answer import AnswerRule
+from cairn.retrieval.context import CONTEXT_FOLDER, save_context
 from cairn.retrieval.entries import ENTRIES_FILE, write_entries
 from cairn.retrieval.index import INDEX_FILE, build_index, write_index
+from cairn.retrieval.rerankers.base import Context
+from cairn.retrieval.rerankers.distractor_penalty import DistractorPenaltyParams
 from cairn.retrieval.rerankers.knn_vote import KnnVoteParams
 from cairn.serving.retrieving import SHOWN, Retriever
 
@@ -60,6 +63,19 @@ def test_a_score_at_the_threshold_is_an_answer_and_one_below_is_none(three: Path
     assert out["landmark"].ravel().tolist() == ["Ä".encode(), b""]
     assert np.isnan(out["probability"]).all()  # nothing was learnt of how sure to be
     np.testing.assert_allclose(out["score"], [[0.5], [0.49]], atol=1e-6)
+
+
+def test_a_score_is_never_raised(three: Path) -> None:
+    """0.8 less ten times the cosine, 1, with the distractor; and where nothing is found there is none."""
+    query = np.array([[0.8, 0.6, 0, 0]], dtype=np.float32)
+    steps = (KnnVoteParams(top=1, power=1, clip=False), DistractorPenaltyParams(kind="query_side", weight=10, top=1))
+    write_json(
+        three / "answer.json", AnswerRule(neighbours=20, steps=steps, threshold=0, calibration=None).model_dump()
+    )
+    numbers = np.array([as_number(i) for i in IDS])
+    save_context(three / CONTEXT_FOLDER, steps, Context(distractors=query), numbers, np.eye(3, 4, dtype=np.float32))
+    out = Retriever(three, 4)(np.vstack([query, np.full_like(query, np.nan)]))
+    np.testing.assert_allclose(out["score"], [[-9.2], [-1]], atol=1e-5)
 
 
 def test_an_index_that_finds_fewer_fills_up_with_empty_ones(three: Path) -> None:

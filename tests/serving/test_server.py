@@ -16,8 +16,9 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from http.client import HTTPConnection
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -44,10 +45,13 @@ from cairn.retrieval.index import PhotoIndex
 from cairn.retrieval.rerankers.chain import build_chain
 from cairn.serving.command import LOOPBACK, Ports, Tls
 from cairn.serving.control import FILE as CONTROL_FILE
-from cairn.serving.control import read
+from cairn.serving.control import NAME, read
+from cairn.serving.entry import main as enter
 from cairn.serving.retrieving import SHOWN
 from cairn.serving.runtime import ServerError
 from cairn.serving.server import Server, default_server_env, free_ports, running_server, started
+from cairn.serving.server import main as launch
+from cairn.serving.watchdog import Api
 
 MODELS = ["preprocess", "embed", "retrieve", "landmark"]
 
@@ -347,6 +351,13 @@ def test_a_taken_port_is_named(tiny: Tiny, tmp_path: Path) -> None:
             pass
 
 
+@pytest.mark.parametrize(("option", "port"), [("--grpc-port", "70000"), ("--http-port", "0"), ("--metrics-port", "-1")])
+def test_a_port_that_is_none_is_named(tiny: Tiny, option: str, port: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for main in (launch, enter):  # without a container, and in one
+        assert main([f"--repository={tiny.repository}", f"{option}={port}"]) == 1
+        assert capsys.readouterr().err == f"{option} {port}: no port; give a number from 1 to 65535\n"
+
+
 def test_a_model_that_does_not_load_is_shown_with_its_reason(tiny: Tiny, tmp_path: Path) -> None:
     repository = tmp_path / "repository"
     shutil.copytree(tiny.repository, repository)
@@ -433,9 +444,9 @@ def test_over_tls_only_those_who_trust_the_certificate_are_answered(tiny: Tiny, 
     authority = Authority()
     files = authority.write(tmp_path, "server")
     (tmp_path / "authority.pem").write_bytes(authority.certificate)
-    tls = Tls(*files, authority=tmp_path / "authority.pem", clients=tmp_path / "authority.pem")
+    tls, ports = Tls(*files, authority=tmp_path / "authority.pem", clients=tmp_path / "authority.pem"), free_ports()
     with started(
-        tiny.repository, default_server_env(), tmp_path / "serve", free_ports(), LOOPBACK, photos=tiny.photos, tls=tls
+        tiny.repository, default_server_env(), tmp_path / "serve", ports, LOOPBACK, photos=tiny.photos, tls=tls
     ) as server:
         control = read(server.folder)
         certificate, key = (str(path) for path in authority.write(tmp_path, "client"))
@@ -447,3 +458,23 @@ def test_over_tls_only_those_who_trust_the_certificate_are_answered(tiny: Tiny, 
             with pytest.raises(InferenceServerException) as caught:
                 grpc.InferenceServerClient(server.address, **options).is_model_ready("landmark", client_timeout=2)
             assert caught.value.status() in ("StatusCode.UNAVAILABLE", "StatusCode.DEADLINE_EXCEEDED")
+        api = Api(LOOPBACK, ports.http, control.key)  # HTTP has no TLS: without the key it gives no answers
+        assert api.ready("landmark")
+        assert posted(api._replace(key="another"), tiny.known[3])[0] == 403
+        status, said = posted(api, tiny.known[3])
+        assert status == 200
+        assert {"name": "landmark_id", "datatype": "INT64", "shape": [1, 1], "data": [3]} in said["outputs"]
+
+
+def posted(api: Api, photo: bytes) -> tuple[int, dict[str, Any]]:
+    """Status and answer of a photo that is asked about over HTTP."""
+    about = {"name": "photo", "shape": [1, 1], "datatype": "BYTES", "parameters": {"binary_data_size": len(photo) + 4}}
+    head = json.dumps({"inputs": [about]}).encode()
+    headers = {NAME: api.key, "Inference-Header-Content-Length": str(len(head))}
+    connection = HTTPConnection(api.host, api.port, timeout=60)
+    body = head + len(photo).to_bytes(4, "little") + photo
+    connection.request("POST", "/v2/models/landmark/infer", body, headers)
+    answer = connection.getresponse()
+    found = answer.status, json.loads(answer.read())
+    connection.close()
+    return found

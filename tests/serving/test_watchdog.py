@@ -99,16 +99,21 @@ def test_a_model_that_cannot_be_loaded_is_tried_again(
     assert got == 5
 
 
+def kill(model: str, server: Server) -> None:
+    """Come back when the model has a process less."""
+    killed = next(pid for pid, name in stubs(server.process.pid).items() if name == model)
+    os.kill(killed, signal.SIGKILL)
+    while killed in stubs(server.process.pid):
+        time.sleep(0.05)
+
+
 def test_the_only_process_of_a_model_killed_before_the_first_look(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watchdog, "EVERY_S", 3600.0)  # the server's own watchdog never looks
     ports, looks, told = free_ports(), iter([False, False, True]), list[str]()
     with started(tiny.repository, default_server_env(), tmp_path, ports, LOOPBACK) as server:
-        killed = next(pid for pid, name in stubs(server.process.pid).items() if name == "retrieve")
-        os.kill(killed, signal.SIGKILL)
-        while killed in stubs(server.process.pid):
-            time.sleep(0.05)
+        kill("retrieve", server)
         api = Api(LOOPBACK, ports.http, read(server.folder).key)
         look_after(server.process.pid, api, lambda _: next(looks), told.append)
         assert [line.split(" after")[0] for line in told] == [
@@ -118,5 +123,46 @@ def test_the_only_process_of_a_model_killed_before_the_first_look(
         assert asked(server.address, tiny.known[5]) == 5
 
 
+def test_a_model_that_somebody_else_loaded_is_left_alone(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The watchdog could not load it; before it tries again, what was wrong is mended and the model loaded."""
+    repository = shutil.copytree(tiny.repository, tmp_path / "triton_repo")
+    network, aside = repository / "embed" / "1" / "model.onnx", tmp_path / "aside"
+    monkeypatch.setattr(watchdog, "EVERY_S", 3600.0)  # the server's own watchdog never looks
+    ports, told, looks = free_ports(), list[str](), iter(range(5))
+    loaded = dict[int, str]()
+    with started(repository, default_server_env(), tmp_path / "serve", ports, LOOPBACK) as server:
+        control = read(server.folder)
+
+        def before_each_look(_: float) -> bool:
+            look = next(looks)
+            if look == 1:
+                network.rename(aside)
+                kill("embed", server)
+            elif look == 3:  # two looks have seen it
+                aside.rename(network)
+                grpc.InferenceServerClient(control.address).load_model("embed", headers=control.headers)
+                loaded.update(stubs(server.process.pid))
+            return look == 4
+
+        look_after(server.process.pid, Api(LOOPBACK, ports.http, control.key), before_each_look, told.append)
+        assert "embed" in loaded.values()
+        assert stubs(server.process.pid) == loaded
+        assert [line[:27] for line in told] == ["embed: a Python process of ", "embed: could not be loaded "]
+
+
 def test_processes_are_those_of_the_one_server() -> None:
     assert stubs(os.getpid()) == {}
+
+
+def test_a_process_whose_name_is_no_text_is_looked_past() -> None:
+    """The kernel keeps 15 bytes of a name, wherever a letter ends."""
+    own = Path("/proc/self/comm")
+    before = own.read_bytes()
+    own.write_bytes("памятник".encode())
+    try:
+        assert b"\xd0) " in Path("/proc/self/stat").read_bytes()
+        assert stubs(os.getppid()) == {}
+    finally:
+        own.write_bytes(before)

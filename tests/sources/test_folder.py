@@ -57,7 +57,18 @@ def test_landmarks_and_distractors(tmp_path: Path) -> None:
 
 def test_what_is_no_photo_is_counted_and_left_out(tmp_path: Path) -> None:
     root = tmp_path / "l"
-    put(root, "A/a.jpg", "A/notes.TXT", "A/Thumbs.db", "A/.DS_Store", "A/._a.jpg", "A/x.json", ".git/config", "top.jpg")
+    put(
+        root,
+        "A/a.jpg",
+        "A/notes.TXT",
+        "A/Thumbs.db",
+        "A/.DS_Store",
+        "A/._a.jpg",
+        "A/x.json",
+        "A/live.MOV",
+        ".git/config",
+        "top.jpg",
+    )
     put(root, "__MACOSX/A/._a.jpg", "Empty/readme.md", "readme.md")
     (root / "A" / "empty.jpg").touch()
     os.mkfifo(root / "A" / "pipe.jpg")
@@ -71,7 +82,7 @@ def test_what_is_no_photo_is_counted_and_left_out(tmp_path: Path) -> None:
         "landmarks": 1,
         "empty_landmark_folders": 1,
         "outside_any_landmark": 1,
-        "not_photos": 7,
+        "not_photos": 8,
         "hidden": 3,
         "too_large": 0,
         "links_not_followed": 0,
@@ -144,6 +155,27 @@ def test_no_usable_landmarks(tmp_path: Path) -> None:
     put(tmp_path / "texts", "A/notes.txt", "a.jpg")
     with pytest.raises(SourceError, match=r"no photo in any of its 1 folders \(1 beside them\)"):
         fetch(tmp_path / "texts", out)
+
+
+def test_an_error_tells_what_was_left_out(tmp_path: Path) -> None:
+    root = tmp_path / "l"
+    put(tmp_path / "elsewhere", "a.jpg")
+    root.mkdir()
+    (root / "Eiffel").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(SourceError, match=r"holds no landmark folders \(1 links not followed\)"):
+        fetch(root, tmp_path / "out")
+    put(root, "A/notes.txt", "A/a.mov")
+    (root / "A" / "b.jpg").symlink_to(tmp_path / "elsewhere" / "a.jpg")
+    with pytest.raises(SourceError, match=r"\(0 beside them\) \(2 links not followed, 2 not photos\)"):
+        fetch(root, tmp_path / "out")
+
+
+@pytest.mark.parametrize("names", [("Eiffel Tower", "Eiffel_Tower"), ("Caf\u00e9", "Cafe\u0301")])
+def test_two_folders_cannot_stand_for_landmarks_of_one_name(tmp_path: Path, names: tuple[str, str]) -> None:
+    put(tmp_path / "l", *(f"{name}/a.jpg" for name in names), "Other/b.jpg")
+    with pytest.raises(SourceError, match="both stand for a landmark called") as caught:
+        fetch(tmp_path / "l", tmp_path / "out")
+    assert all(repr(name) in str(caught.value) for name in names)
 
 
 def test_distractors_must_be_a_folder_apart(tmp_path: Path) -> None:

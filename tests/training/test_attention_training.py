@@ -171,3 +171,12 @@ def test_the_sheet_shows_the_first_photo_of_each_class_and_what_the_branch_says(
 def test_only_logits_can_be_mixed() -> None:
     with pytest.raises(ValidationError, match="mixes logits, which loss = arcface has not"):
         TrainParams.model_validate({**PARAMS.model_dump(), "loss": "arcface", "attention": {"loss": "mixed"}})
+
+
+def test_labels_are_not_smoothed_where_logits_are_mixed() -> None:
+    mixing = {**settings(1, loss="softmax").model_dump(), "attention": {"loss": "mixed"}}
+    TrainParams.model_validate(mixing)
+    mixing["scratch"]["losses"]["softmax"]["label_smoothing"] = 0.1
+    with pytest.raises(ValidationError, match=r"label_smoothing = 0\.1: attention.loss = mixed .* use 0, or summed"):
+        TrainParams.model_validate(mixing)
+    TrainParams.model_validate({**mixing, "attention": {"loss": "summed"}})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 
 import pytest
+import timm
 import torch
 from timm.layers import set_fused_attn, use_fused_attn
 from torch import nn
@@ -20,7 +21,7 @@ def embedder(backbone: str) -> Embedder:
     return make_embedder(backbone, "none", "auto", "linear", 16, None, 256, 10.0, "centre").eval()
 
 
-def fused(network: Embedder) -> list[bool]:
+def fused(network: nn.Module) -> list[bool]:
     return [getattr(module, FUSED) for module in network.modules() if hasattr(module, FUSED)]
 
 
@@ -63,6 +64,20 @@ def test_who_wants_no_fused_attention_has_none_afterwards_either() -> None:
         assert fused(network) == [False] * 6
     finally:
         set_fused_attn(wanted)
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_a_layer_that_timm_leaves_unfused_stays_so(device: str) -> None:
+    """`meta` stands for any device but a CPU; from there nothing can be brought back."""
+    swin = timm.create_model("swin_tiny_patch4_window7_224", embed_dim=12, depths=(1, 1, 1, 1), num_classes=0)
+    both = nn.ModuleList([swin, timm.create_model("test_vit")])
+    before = fused(both)
+    assert before == [False] * 4 + [True] * 6
+    lay_out(both, torch.device(device))
+    assert fused(both) == ([False] * 10 if device == "cpu" else before)
+    if device == "cpu":
+        lay_back(both)
+        assert fused(both) == before
 
 
 def strided() -> nn.Sequential:

@@ -15,6 +15,7 @@ from cairn.networks.embedder import Embedder, make_embedder
 from cairn.params import TrainParams, load_params
 from cairn.training import loop
 from cairn.training.augment import AugmentedPhotos
+from cairn.training.checkpoint import CHECKPOINT_FILE, load_checkpoint
 from cairn.training.loop import Trained, looked_at, pooled_features, train, unfitted
 from cairn.training.start import start_neck
 
@@ -172,6 +173,37 @@ def test_the_last_step_of_an_epoch_has_the_mean_of_the_batches_that_it_has(tmp_p
         return fit(photos, tmp_path / str(accumulate), plain.model_copy(update={"scratch": schedule})).embedder
 
     assert equal(after(3), after(1000))  # three batches are all that there are
+
+
+def test_frozen_features_without_a_neck_leave_the_rows_of_the_head_to_learn(tmp_path: Path, photos: Photos) -> None:
+    plain = settings(4)
+    changes = {"backbone_lr": 0.0, "class_share": 0.6, "average": 0.9, "head_lr": 0.1}
+    params = plain.model_copy(update={"scratch": plain.scratch.model_copy(update=changes), "neck": "none"})
+    torch.manual_seed(0)
+    embedder = make_embedder("test_resnet", "none", "mean", "none", None, 32, 64, 10.0, "centre")
+    trained = train(embedder, photos, photos, params, "fp32", 5, tmp_path, lambda row: None)
+    assert trained.history[-1]["train_loss"] < trained.history[0]["train_loss"]
+
+
+def test_a_rate_falls_with_steps_however_many_batches_they_have(tmp_path: Path, photos: Photos) -> None:
+    plain = settings(4)
+    changes = {"accumulate": 2, "course": "exponential", "warmup_epochs": 0.0, "head_lr": 0.5}
+    fit(photos, tmp_path / "keep", plain.model_copy(update={"scratch": plain.scratch.model_copy(update=changes)}))
+    saved = load_checkpoint(tmp_path / "keep" / CHECKPOINT_FILE)
+    assert saved is not None
+    shares = [group["lr"] / group["full_lr"] for group in saved["optimiser"]["param_groups"]]
+    last = 0.96 ** (7 / 100)  # of 8 steps: two in each epoch of three batches
+    assert shares == pytest.approx([last] * len(shares), rel=1e-9)
+
+
+def test_training_that_diverges_says_where_and_what_holds_it_back(tmp_path: Path, photos: Photos) -> None:
+    plain = settings(2)
+    changes = {"head_lr": 1e38, "backbone_lr": 1e38, "clip_norm": None, "optimiser": "sgd", "warmup_epochs": 0.0}
+    params = plain.model_copy(update={"scratch": plain.scratch.model_copy(update=changes), "loss": "softmax"})
+    wanted = r"epoch 1, batch 2 is nan; lower train\.scratch\.head_lr or train\.scratch\.backbone_lr, .*clip_norm"
+    with pytest.raises(ValueError, match=wanted):
+        fit(photos, tmp_path / "keep", params)
+    assert not (tmp_path / "keep" / CHECKPOINT_FILE).exists()
 
 
 def test_more_classes_in_a_batch_than_there_are_name_the_param(tmp_path: Path, photos: Photos) -> None:

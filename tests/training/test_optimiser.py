@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from cairn.losses.arcface import ArcFace
+from cairn.losses.triplet import Triplet
 from cairn.networks.embedder import Embedder, make_embedder
 from cairn.params import load_params
 from cairn.training.optimiser import clip_gradients, make_optimiser, rate_share, set_rates
@@ -127,6 +128,27 @@ def test_frozen_layers_get_no_gradient_and_no_rate() -> None:
         for name, parameter in branch.backbone.named_parameters():
             trained = not name.startswith(frozen)
             assert (id(parameter) in rates, parameter.grad is not None) == (trained, trained), name
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "adam", "sgd"])
+def test_the_rows_of_a_head_may_be_all_that_is_trained(optimiser: str) -> None:
+    embedder = make_embedder("test_resnet", "none", "mean", "none", None, 32, 64, 10.0, "centre")
+    changes = {"optimiser": optimiser, "backbone_lr": 0.0, "class_share": 0.5}
+    schedule = SCHEDULE.model_copy(update=changes)
+    head = ArcFace(8, 3, 30.0, 0.3).requires_grad_(False)  # as training has it where classes are shared
+    found = make_optimiser(embedder, head, schedule)
+    assert rates_of(found) == {}
+    assert set_rates(found, schedule, 0, 10) == pytest.approx(0.1)
+    clip_gradients(found, 5.0)
+    found.step()
+
+
+def test_nothing_left_to_train_is_refused_with_the_ways_out() -> None:
+    embedder = make_embedder("test_resnet", "none", "mean", "none", None, 32, 64, 10.0, "centre")
+    head, frozen = Triplet(embedder.config.dimensions, 3, 0.5), SCHEDULE.model_copy(update={"backbone_lr": 0.0})
+    with pytest.raises(ValueError, match=r"backbone_lr = 0 and neck = none .* \(Triplet\) .* another neck or loss"):
+        make_optimiser(embedder, head, frozen)
+    make_optimiser(embedder, head, SCHEDULE)
 
 
 def test_a_backbone_that_would_be_frozen_whole_is_refused() -> None:

@@ -13,8 +13,10 @@ from cairn.networks.backbones import BackboneError, make_backbone
 from cairn.networks.embedder import Embedder, load_embedder, make_embedder, save_embedder
 from cairn.params import Schedule, TrainParams, load_params
 from cairn.training.sizes import check_sizes, size_of
+from cairn.training.untrained import new_embedder, untrained
 
-TRAIN = load_params(Path(__file__).parents[2] / "params.yaml").train
+ROOT = Path(__file__).parents[2]
+TRAIN = load_params(ROOT / "params.yaml").train
 
 
 def schedule(epochs: int, *sizes: int) -> Schedule:
@@ -77,6 +79,16 @@ def test_every_size_is_tried_before_training() -> None:
         check_sizes(network("test_resnet", any_size=False), unknown)
     with pytest.raises(BackboneError, match="beit_base_patch16_224 takes photos of one size only"):
         make_backbone("beit_base_patch16_224", "none", 224, any_size=True)
+
+
+def test_the_untrained_network_is_asked_for_its_full_size_alone() -> None:
+    params = load_params(ROOT / "params.yaml")
+    changes = {"image_size": None, "progressive_sizes": (112,)}
+    train = {"backbone": "xcit_nano_12_p16_224", "scratch": TRAIN.scratch.model_copy(update=changes)}  # has one size
+    found = untrained(params.model_copy(update={"train": TRAIN.model_copy(update=train)}))
+    assert found.config.preprocessing.size == 224
+    with pytest.raises(BackboneError, match="takes photos of one size only"):
+        new_embedder(params.model_copy(update={"train": TRAIN.model_copy(update=train)}), "linear", classes=3)
 
 
 def test_a_transformer_of_any_size_is_the_same_network_and_is_saved_as_one_of_its_full_size(tmp_path: Path) -> None:

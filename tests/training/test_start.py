@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from cairn.networks.necks import NECKS
 from cairn.training.start import WHITENING, start_neck
@@ -31,3 +32,12 @@ def test_more_dimensions_than_the_features_span_are_left_as_they_were() -> None:
     before = neck[0].weight[2:].clone()
     start_neck(neck, flat)
     assert torch.equal(neck[0].weight[2:], before)
+
+
+def test_on_a_fake_gpu_a_neck_meets_no_tensor_of_the_cpu() -> None:
+    """Of fake tensors it is known where they lie, and nothing is computed: this shows devices, and no numbers."""
+    neck = NECKS["linear"](6, 4)
+    assert isinstance(neck, nn.Sequential)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        start_neck(neck.to("cuda"), FEATURES)
+    assert {tensor.device.type for tensor in neck.state_dict().values()} == {"cuda"}

@@ -11,8 +11,9 @@ network: the server of photos drops connections, or is gone, while fetch reads f
 
 Each begins where the stages before it are done; those after it may come from DVC's run cache, since that asks for
 inputs of the same bytes. Afterwards one more `dvc repro` must end with the same bytes, nothing half-written may be in
-DVC's cache, and nothing left over. Ends with status 1 where that is not so, or where a stage was never killed. With
---csv a file of an earlier run with the same seed is gone on with.
+DVC's cache, and nothing left over. Where DVC left its own notes half-written, which it cannot read, what `make repro`
+does about it (`python -m cairn.killed`) comes first; such kills are counted. Ends with status 1 where that is not so,
+or where a stage was never killed. With --csv a file of an earlier run with the same seed is gone on with.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from whole.running import NOBODY, PATIENCE_S, POLL_S, Run, given_to, no_other_us
 
 from cairn.composing import compose
 from cairn.files import discard, md5_of, read_json
+from cairn.killed import mend
 from cairn.progress import progress
 from cairn.stage import BUILD, FINISHED, PARTIAL
 from cairn.tracking import DATABASE
@@ -223,15 +225,16 @@ def kill(base: Undisturbed, one: Disturbance, folder: Path) -> tuple[str, str, s
     """Killed at each of its shares of the stage's time, or of what is left of it where it can be gone on with."""
     run, seconds = Run(folder, variables=LOGGED if one.logged else {}), base.seconds[one.stage]
     seconds += max(0.0, base.logging) * one.logged
-    left = []
+    left, mended = [], []
     for share in one.shares:
         killed = run.killed(one.stage, share * seconds, base.order[-1])
         left.append(left_by(base, one.stage, folder) if killed else MISSED)
         seconds *= 1 - share
+        mended += mend(folder)
     outcome = ended(base, run)
     if outcome == "same" and (folder / DATABASE).exists() != one.logged:
         outcome = f"{DATABASE} is {'missing' if one.logged else 'there'}"
-    return " | ".join(left), "", outcome
+    return " | ".join(left), "; ".join(mended), outcome
 
 
 def fill_disk(base: Undisturbed, one: Disturbance, folder: Path) -> tuple[str, str, str]:
@@ -507,6 +510,7 @@ def main() -> int:
     killed, counts = happened(rows), Counter(row.kind for row in rows)
     if "kills" in kinds:
         print("kills: " + ", ".join(f"{stage} {killed[stage, 0]} and {killed[stage, 1]} again" for stage in named))
+        print(f"DVC's own notes were half-written after {sum(row.kind == 'kills' and row.said != '' for row in rows)}")
     print("".join(f"{what}\n" for what in unkilled), end="")
     print(
         f"{killed.total()} kills; runs: {json.dumps({kind: counts[kind] for kind in KINDS})}, seed {args.seed}: "

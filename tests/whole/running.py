@@ -29,6 +29,7 @@ class Run:
     folder: Path
     user: int | None = None
     variables: Mapping[str, str] = field(default_factory=dict)  # of the environment, beside or over those there are
+    one_core: bool = False
 
     @property
     def log(self) -> Path:
@@ -36,8 +37,10 @@ class Run:
         return self.folder / "repro.log"
 
     def command(self, *arguments: str) -> list[str]:
-        """With the user changed, if one is given."""
+        """With the user changed, if one is given, and held to one core."""
         command = [sys.executable, "-m", "dvc", "repro", *arguments]
+        if self.one_core:
+            command = ["taskset", "--cpu-list", str(min(os.sched_getaffinity(0))), *command]
         return command if self.user is None else [*as_user(self.user), *command]
 
     def environment(self) -> dict[str, str]:

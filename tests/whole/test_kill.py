@@ -30,7 +30,8 @@ def test_killed_without_room_and_without_rights_one_more_run_ends_the_same(tmp_p
     assert [row.moment.endswith(", logged") for row in rows if row.kind == "kills"] == [True, False]
     kills = happened(rows)
     assert kills["validate", 0] == kills["split", 0] == 1
-    assert "kills: validate 1 and 0 again, split 1 and 0 again\n2 kills; runs: " in done.stdout
+    assert "kills: validate 1 and 0 again, split 1 and 0 again\nDVC's own notes were " in done.stdout
+    assert "\n2 kills; runs: " in done.stdout
     assert all(f"skipped: {kind}" in done.stdout for kind in skipped if kind in SMALL)
 
 

@@ -37,7 +37,7 @@ ELSEWHERE = {
     | {"fetch.gldv2.first_shard", "fetch.gldv2.last_shard"},
     "clean": {"clean.jpeg_quality"},  # where a photo is larger than clean.short_side
     "train": {"train.finetune"},
-    "embed": {"train.finetune.image_size", "train.finetune.progressive_sizes"},
+    "embed": {"train.finetune.image_size"},
     "evaluate": {"index.recall", "index.nprobe"},  # where the index of fewer photos is inverted lists
 }
 

@@ -24,8 +24,8 @@ class DistractorPenaltyParams(StepParams):
     """Which formula. q a query, t an index photo, NL the distractors; all times `weight`.
 
     top1_minus_mean: the nearest's landmark, score cos(q, t_1) - mean of top-5 cos(q, NL) (triplet system, GLDv2)
-    index_side: each neighbour's score becomes clip(cos(q, t), 0, 1) - mean of top-5 cos(t, NL), sorted again
-        (GLDv2 recognition 2020, first place)
+    index_side: each neighbour's score becomes max(score, 0) - mean of top-5 cos(t, NL), sorted again; the score is
+        cos(q, t) unless an earlier step made another (GLDv2 recognition 2020, first place)
     query_side: an answer's score falls by the mean of top-10 cos(q, NL) (the same)
     """
 
@@ -87,7 +87,7 @@ class IndexSide:
         found = result.neighbours
         there = found.landmark_ids != NONE
         ids, back = np.unique(found.image_ids[there], return_inverse=True)
-        scores = np.clip(found.scores.astype(np.float64), 0, 1)
+        scores = np.maximum(found.scores.astype(np.float64), 0)
         scores[there] -= self.distractors.penalty(self.vectors(ids))[back.reshape(-1)]
         return result.rescored(scores)
 

@@ -1,4 +1,4 @@
-"""One unit vector a landmark: the classifier's own where it was trained on the landmark, else its photos' mean.
+"""One unit vector a landmark: the centre that a classifier of cosines learnt of it, or else the mean of its photos.
 
 Prototypes are those of Snell et al. 2017, arXiv:1703.05175. A landmark that only the index knows so has its say beside
 the trained ones, and one with a single photo loses nothing by having no mean to speak of.

@@ -79,19 +79,30 @@ def test_the_triplet_systems_rule_is_the_nearest_with_a_query_side_penalty(world
 
 
 def test_published_numbers_of_distractors_unless_told(world: World) -> None:
-    for kind, top in (("top1_minus_mean", 5), ("index_side", 5)):
-        told, silent = (build(p, world.context).process(world.result) for p in (params(kind, top=top), params(kind)))
-        assert np.array_equal(told.neighbours.scores, silent.neighbours.scores)
     answered = world.result.answered(world.result.neighbours.landmark_ids[:, 0], np.zeros(len(world.result)))
-    told, silent = (
-        build(p, world.context).process(answered) for p in (params("query_side", top=10), params("query_side"))
-    )
-    assert np.array_equal(told.decided.scores, silent.decided.scores)
+
+    def scores(kind: str, **top: float) -> list[float]:
+        given = answered if kind == "query_side" else world.result
+        got = build(params(kind, **top), world.context).process(given)
+        return (got.neighbours if kind == "index_side" else got.decided).scores.ravel().tolist()
+
+    for kind, top in (("top1_minus_mean", 5), ("index_side", 5), ("query_side", 10)):
+        assert scores(kind) == scores(kind, top=top) != scores(kind, top=top + 1)
+
+
+def test_index_side_keeps_the_order_that_an_earlier_step_made() -> None:
+    """Local features give inliers a score over 1."""
+    result, context = by_hand()
+    far = Context(vectors=context.vectors, distractors=np.array([[0, 0, -1]], dtype=np.float32))
+    sorted_before = result.rescored(np.array([[1.02, 1.5, 0]]))
+    got = build(params("index_side", weight=0), far).process(sorted_before).neighbours
+    assert got.landmark_ids.tolist() == [[6, 5, NONE]]
+    np.testing.assert_allclose(got.scores, [[1.5, 1.02, -np.inf]])
 
 
 def test_without_weight_nothing_changes(world: World) -> None:
     got = build(params("index_side", weight=0), world.context).process(world.result).neighbours
-    np.testing.assert_allclose(got.scores, np.clip(world.result.neighbours.scores, 0, 1))
+    assert np.array_equal(got.scores, np.maximum(world.result.neighbours.scores, 0))
 
 
 def test_what_is_missing_is_named(world: World) -> None:
