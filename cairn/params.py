@@ -1,6 +1,7 @@
 """Every param: its type and its range. What `params.yaml` says is checked here, once; `conf/` has the defaults.
 
-An unknown key or a value out of range stops with the param's name and what is allowed.
+An unknown key or a value out of range stops with the param's name and what is allowed. Null (`-S name=null`) is no
+value; `none` is a word that some params know.
 """
 
 from __future__ import annotations
@@ -121,13 +122,12 @@ class ValidateParams(Block):
 class NearDuplicateParams(Block):
     """Two photos of one view. The closest are dropped, the others kept together on one side of the split."""
 
-    drop_bits: Annotated[
-        int, Field(ge=-1, le=64)
-    ]  # perceptual hashes of 64 bits that differ in at most so many: dropped
-    group_bits: Annotated[int, Field(ge=-1, le=64)]  # ... grouped; -1 for never
+    # Perceptual hashes of 64 bits that differ in at most so many; -1: never.
+    drop_bits: Annotated[int, Field(ge=-1, le=64)]
+    group_bits: Annotated[int, Field(ge=-1, le=64)]
     drop_cosine: Annotated[float, Field(ge=0, le=1.01)]  # over 1: never
     group_cosine: Annotated[float, Field(ge=0, le=1.01)]
-    backbone: str | None  # the network that embeds for this; none: perceptual hash alone
+    backbone: str | None  # the network that embeds for this; null: perceptual hash alone
     weights: str
 
 
@@ -173,7 +173,7 @@ class LabelNoiseParams(Block):
 class CleanParams(Block):
     """What is set aside, and how the rest is stored."""
 
-    workers: Annotated[int, Field(ge=1, le=256)]
+    workers: Annotated[int, Field(ge=1, le=256)]  # processes that decode and resize
     shard_mb: Annotated[float, Field(gt=0, le=4096)]
     short_side: Annotated[int, Field(ge=32, le=4096)]  # pixels; larger photos are resized to it, smaller ones kept
     jpeg_quality: Annotated[int, Field(ge=50, le=100)]
@@ -263,10 +263,10 @@ class AugmentParams(Block):
 class Schedule(Block):
     """How long and how fast to train."""
 
-    image_size: Pixels | None  # none: the backbone's own
+    image_size: Pixels | None  # null: the backbone's own
     progressive_sizes: tuple[Pixels, ...]  # of earlier epochs, growing; image_size comes last, all for equally long
     epochs: Count
-    batch_size: Annotated[int, Field(ge=2)]  # with the samplers classes and subspaces of validation and the start alone
+    batch_size: Annotated[int, Field(ge=2)]  # the samplers classes and subspaces have batches of their own
     head_lr: Annotated[float, Field(gt=0)]
     backbone_lr: Annotated[float, Field(ge=0)]  # 0: frozen
     layer_decay: Annotated[float, Field(gt=0, le=1)]  # each layer's rate as a share of the next one's; 1: all alike
@@ -281,9 +281,8 @@ class Schedule(Block):
     course: Literal["cosine", "constant", "exponential"]  # of the learning rate; exponential: 0.96 every 100 steps
     accumulate: Positive  # batches to a step
     average: Annotated[float, Field(ge=0, lt=1)]  # decay of the running mean of weights that is kept; 0: none
-    clip_norm: (
-        Annotated[float, Field(gt=0)] | None
-    )  # that gradients of each part are brought down to; none: as they are
+    # What gradients of each part are brought down to; null: they stay as they are.
+    clip_norm: Annotated[float, Field(gt=0)] | None
     sampler: SamplerParams
     augment: AugmentParams
     class_weight: Literal["none", "log", "sqrt"]  # of a photo in the loss: 1, 1 / log(1 + n), 1 / sqrt(n); not triplet
@@ -321,14 +320,14 @@ class TrainParams(Block):
     # With weights and the necks linear and none: from what the backbones see of the training photos, the neck whitening
     # it (`cairn/training/start.py`), the head at the classes' means. Otherwise, and with other necks, random.
     start: Literal["features", "random"]
-    dimensions: Annotated[int, Field(ge=8, le=8192)] | None  # of the embedding; none: as many as pooling gives
+    dimensions: Annotated[int, Field(ge=8, le=8192)] | None  # of the embedding; null: as many as pooling gives
     loss: Literal["none", "arcface", "subcenter", "softmax", "triplet"]  # none: no training
     attention: AttentionParams | None  # a branch that says where the first backbone should look
     scratch: Schedule  # used where weights is none
     finetune: Schedule  # used where weights are given
     patience: Positive  # epochs without a better validation score before training stops
     checkpoint_steps: Positive | None  # a checkpoint after so many steps, besides that after each epoch
-    workers: Count
+    workers: Count  # processes that load training photos; 0: the training process itself, between steps
     mirrored: bool  # the embedding is the mean of those of the photo and of its mirror image; training sees one
 
     @model_validator(mode="after")
@@ -380,8 +379,8 @@ class IndexParams(Block):
     """What is searched."""
 
     type: str  # auto, or a FAISS factory string such as Flat or IVF1024,SQfp16
-    recall: Share  # of the exact nearest, that inverted lists are looked through for
-    nprobe: Annotated[int, Field(ge=1)] | None  # lists looked through; none: as many as that recall needs
+    recall: Share  # of the true nearest photos, that an index of inverted lists has to find
+    nprobe: Annotated[int, Field(ge=1)] | None  # lists looked through; null: as many as that recall needs
     recall_queries: Positive  # how many queries measure the index against Flat
 
 
@@ -418,7 +417,7 @@ class BatchingParams(Block):
     delay_ms: Annotated[float, Field(ge=0, le=1000)]  # how long a smaller batch waits for more
     queue: Positive  # requests that wait at most; more are refused at once
     timeout_s: Annotated[float, Field(gt=0, le=3600)]  # a request that waited so long is refused: nobody listens
-    instances: Annotated[int, Field(ge=1, le=64)]  # copies of the network that run side by side, on each GPU
+    instances: Annotated[int, Field(ge=1, le=64)]  # copies of the network, on each GPU; the python embedder has one
 
 
 class ProfileParams(Block):
@@ -442,10 +441,10 @@ class ExportParams(Block):
     opset: Annotated[int, Field(ge=17, le=25)]
     max_batch: Annotated[int, Field(ge=2, le=1024)]
     parity_photos: Positive
-    min_cosine: Annotated[float, Field(gt=0, le=1)]  # of the FP16 network against the FP32 one, and of the plan
+    min_cosine: Annotated[float, Field(gt=0, le=1)]  # of ONNX files to the trained network, of the plan to FP16 ONNX
     min_agreement: Share  # of top-1 answers on validation queries
     batching: BatchingParams
-    tensorrt: Literal["auto", "require", "off"]
+    tensorrt: Literal["auto", "require", "off"]  # auto: a plan where TensorRT and a GPU are; require: or an error
     profile: ProfileParams
     builder: BuilderParams
 
