@@ -237,7 +237,8 @@ def _check_alike(folders: Sequence[Path], names: Sequence[str]) -> None:
     """Two landmarks of one name would be each other's rivals, and nobody could tell whose photo is added later."""
     known: dict[str, Path] = {}
     for folder, name in zip(folders, names, strict=True):
-        other = known.setdefault(" ".join(unicodedata.normalize("NFC", name).split()), folder)
+        same = " ".join(unicodedata.normalize("NFC", name).split())
+        other = known.setdefault(same or str(folder), folder)  # of blanks alone: no name to be mistaken for
         if other != folder:
             both = " and ".join(repr(_shown(Path(path.name))) for path in (other, folder))
             raise SourceError(

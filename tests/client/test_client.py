@@ -240,8 +240,8 @@ def test_attempts_end_with_the_photos_time(tiny: Tiny, tiny_server: str) -> None
         way.failures = [AWAY] * 99
         with pytest.raises(ServerUnavailable):
             client.query([tiny.known[5]])
-    assert time.monotonic() - start < 2
-    assert 2 <= way.calls[INFER] <= 4
+    assert time.monotonic() - start < 20  # 99 waits would take far longer
+    assert 1 <= way.calls[INFER] <= 4
 
 
 @pytest.mark.parametrize("status", [grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.DEADLINE_EXCEEDED])

@@ -92,6 +92,26 @@ def test_bins_stand_in_proportion(tmp_path: Path, where: Where) -> None:
     assert tall / low == pytest.approx(4, rel=0.05)
 
 
+def test_each_group_of_scores_has_its_colour(tmp_path: Path, where: Where) -> None:
+    """Right ones at .9, wrong ones at .1, distractors between; the legend below is left out."""
+    score_histograms([0.9] * 4, [0.1] * 2, [0.5] * 3, tmp_path / "a.png")
+    places = []
+    for colour in (style.WRONG, style.MAIN, style.RIGHT):
+        drawn = where(tmp_path / "a.png", colour)
+        places.append(np.flatnonzero(drawn[: len(drawn) * 3 // 4].sum(axis=0) > 50).mean())  # the upright lines
+    assert places == sorted(places)
+    assert np.diff(places) == pytest.approx(np.diff(places).mean(), rel=0.05)
+
+
+def test_a_loss_that_falls_is_drawn_falling(tmp_path: Path, where: Where) -> None:
+    loss_curves([{"train_loss": loss} for loss in (8.0, 4.0, 2.0, 1.0)], tmp_path / "a.png", scores=())
+    drawn = where(tmp_path / "a.png", style.SERIES[0])
+    heights = [np.flatnonzero(column).mean() for column in drawn.T if column.any()]
+    assert np.diff(heights).min() > -2  # pixels, from the top
+    first, middle, last = (heights[len(heights) * part // 6] for part in (0, 2, 5))
+    assert (middle - first) / (last - first) == pytest.approx(4 / 7, abs=0.15)
+
+
 @pytest.mark.parametrize("sizes", [[0, 1], [1.5], [[1, 2]]])
 def test_class_sizes_that_cannot_be(sizes: list[object], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="integers of at least 1"):

@@ -36,8 +36,9 @@ async def tenth(photos: Sequence[bytes]) -> list[int | None]:
 
 def test_clients_that_wait_send_as_many_as_fit_into_the_time() -> None:
     log = asyncio.run(serving_load.closed_loop(tenth, PHOTOS, clients=4, seconds=1.0, a_request=3))
-    assert log.photos_per_second == pytest.approx(4 * 3 * 10, rel=0.2)
-    assert log.latencies == pytest.approx(0.1, abs=0.05)
+    assert log.latencies.min() >= 0.1
+    in_flight = log.photos_per_second * log.latencies.mean()  # Little's law, however slow the machine is
+    assert in_flight == pytest.approx(4 * 3, rel=0.25)
     assert log.answers == dict(enumerate(range(5)))
     assert log.requests[0].due < log.begin, "the warm-up is counted neither in the rate nor in the latencies"
     assert len(log.latencies) < len(log.requests)
@@ -68,8 +69,7 @@ def test_a_service_that_stalls_cannot_hide_it() -> None:
     assert len(log.requests) == len(serving_load.arrivals(100, 0.5, 0))
     late = log.latencies > 0.1
     assert late.mean() > 0.4, "of those due in the first 0.4 s of 0.5 s, three quarters waited over 0.1 s"
-    assert log.latencies.max() == pytest.approx(0.4, abs=0.1)
-    assert log.lateness.max() == pytest.approx(0.4, abs=0.1)
+    assert log.latencies.max() >= log.lateness.max() > 0.3
 
 
 def test_refused_requests_are_counted_and_make_a_run_worth_nothing() -> None:

@@ -148,7 +148,8 @@ class Manners:
 
     cut_after: dict[str, int] = field(default_factory=dict)  # bytes of a body after which the connection is cut ...
     cuts: Counter[str] = field(default_factory=Counter)  # ... so many times
-    unavailable: Counter[str] = field(default_factory=Counter)  # 503 so many times
+    unavailable: Counter[str] = field(default_factory=Counter)  # 503 so many times ...
+    retry_after: str = "0"  # ... with this to say when to come again
     corrupt: Counter[str] = field(default_factory=Counter)  # a byte is wrong so many times
     stalls: Counter[str] = field(default_factory=Counter)  # nothing comes after half the body so many times
     ignore_range: bool = False
@@ -211,7 +212,7 @@ def _answer(handler: BaseHTTPRequestHandler, root: Path, manners: Manners) -> No
         manners.requests[path] += 1
         manners.ranges.append((path, wanted))
     if manners.use(manners.unavailable, path):
-        return _head(handler, 503, {"Content-Length": "0"})
+        return _head(handler, 503, {"Content-Length": "0", "Retry-After": manners.retry_after})
     if path in manners.redirects:
         _head(handler, 302, {"Location": f"/{manners.redirects[path]}", "Content-Length": "1000000"})
         manners.closing.wait(20)

@@ -10,7 +10,7 @@ import pytest
 from sources.gldv2_layout import Manners, serve
 
 from cairn.sources.base import SourceError
-from cairn.sources.download import CHUNK, Effort, Wanted, download_all
+from cairn.sources.download import CHUNK, Effort, Wanted, _Work, download_all
 
 EFFORT = Effort(workers=2, retries=3, timeout_s=10, backoff_s=0.001)
 CONTENT = bytes(range(256)) * 2048  # 512 KiB
@@ -236,6 +236,18 @@ def test_nobody_answers(tmp_path: Path) -> None:
         download_all([Wanted(f"{url}/a", tmp_path / "a")], EFFORT._replace(retries=1), "testing", "the hint")
 
 
+def test_a_server_says_how_long_to_wait(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float] = []
+    monkeypatch.setattr(_Work, "pause", lambda work, failures, asked_s: asked.append(asked_s))
+    site[2].unavailable["a.tar"] = 2
+    site[2].retry_after = "7"
+    assert get(site) == CONTENT
+    site[2].unavailable["b.tar"] = 1
+    site[2].retry_after = "Wed, 21 Oct 2015 07:28:00 GMT"  # a date is not read
+    assert get(site, checked=False, optional=True, name="b.tar") == b""
+    assert asked == [7.0, 7.0, 0.0]
+
+
 def test_no_address_at_all(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"s3/a: cannot be fetched.*the hint"):
         download_all([Wanted("s3/a", tmp_path / "a")], EFFORT, "testing", "the hint")
@@ -248,6 +260,7 @@ def test_one_failure_stops_the_others_and_keeps_what_they_have(site: Site) -> No
         (folder / "server" / name).write_bytes(CONTENT)
     wanted = [Wanted(f"{url}/{name}", folder / "got" / name) for name in ["none.tar", *names]]
     with pytest.raises(SourceError, match=r"none\.tar"):
-        download_all(wanted, EFFORT, "testing", "the hint")
+        download_all(wanted, EFFORT._replace(workers=1), "testing", "the hint")
+    assert len(site[2].requests) <= 3  # the one that failed, and what was under way
     assert download_all(wanted[1:], EFFORT, "testing", "the hint") == {item.target for item in wanted[1:]}
     assert all(item.target.read_bytes() == CONTENT for item in wanted[1:])

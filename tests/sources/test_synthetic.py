@@ -8,14 +8,18 @@ from pathlib import Path
 import imagehash
 import numpy as np
 import pytest
+from PIL import Image
 
 from cairn.manifest import IMAGES
 from cairn.params import SyntheticParams
 from cairn.photos import DecodeError, decode
 from cairn.shards import ShardReader
+from cairn.sources import synthetic
 from cairn.sources.base import Fetched, SourceError
 from cairn.sources.synthetic import SyntheticSource
 from cairn.sources.synthetic.plan import Shot, class_sizes, plan
+from cairn.sources.synthetic.renderer import look, project
+from cairn.sources.synthetic.solids import Mesh
 
 PARAMS = SyntheticParams(
     landmarks=8,
@@ -109,6 +113,31 @@ def test_so_many_labels_are_wrong_and_no_more(fetched: Fetched) -> None:
     wrong = [shot for shot in shots("landmark") if shot.shows != shot.label]
     assert len(wrong) == PARAMS.mislabelled
     assert fetched.images["landmark_id"].to_pylist() == [shot.label for shot in plan(PARAMS, 1)]
+
+
+def test_a_photo_is_of_what_its_shot_shows_whatever_the_label(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Mesh] = []
+
+    def recorded(mesh: Mesh, rng: np.random.Generator, size: int) -> Image.Image:
+        seen.append(mesh)
+        return Image.new("RGB", (size, size))
+
+    monkeypatch.setattr(synthetic, "photograph", recorded)
+    source, landmarks = SyntheticSource(PARAMS, 1.0, 1), synthetic.design(PARAMS.landmarks, 1)
+    taken = [shot for shot in shots("landmark") if shot.shows is not None]
+    for shot in taken:
+        source._picture(shot, landmarks)
+    assert len(taken) == PARAMS.images
+    assert [id(mesh) for mesh in seen] == [id(landmarks[shot.shows or 0].mesh) for shot in taken]
+
+
+def test_the_target_is_in_the_middle_and_what_is_above_it_is_higher() -> None:
+    camera = look(np.array([3.0, -8.0, 2.0]), np.array([0.0, 0.0, 1.0]), 0.0, 0.8, 120, 80)
+    points, depth = project(camera, np.array([[0.0, 0.0, 1.0], [0.0, 0.0, 2.0]]))
+    assert points[0] == pytest.approx([camera.width / 2, camera.height / 2], abs=1)
+    assert depth[0] == pytest.approx(np.sqrt(9 + 64 + 1))
+    assert points[1][0] == pytest.approx(points[0][0], abs=1)
+    assert points[1][1] < points[0][1]
 
 
 def test_class_sizes_have_a_long_tail_and_add_up() -> None:

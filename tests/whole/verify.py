@@ -40,7 +40,7 @@ MAY_DIFFER = {
 KILLED_IN = ("clean", "train", "evaluate")
 CLOCK_OFFSET_S = -11 * 365.25 * 86400
 LOCALES = "locales"  # the folder in which they are made
-LOCALE = "tr_TR.ISO-8859-9"  # Turkish has another capital of i, a comma for the decimal point, and this is not UTF-8
+LOCALE = "tr_TR.UTF-8"  # Turkish has another capital of i, and a comma for the decimal point
 
 
 @dataclass(frozen=True)
@@ -69,28 +69,29 @@ def changes(work: Path) -> dict[str, Elsewhere]:
     if no_other_user() is None:
         found["another user"] = Elsewhere(user=NOBODY)
     if no_other_locale(work / LOCALES) is None:
-        found["another locale"] = Elsewhere(variables=in_locale(work / LOCALES))
+        found["another locale"] = Elsewhere(variables=in_locale(LOCALE, work / LOCALES))
     if len(os.sched_getaffinity(0)) > 1:
         found["one core"] = Elsewhere(one_core=True)
     return found
 
 
-def in_locale(folder: Path) -> dict[str, str]:
-    """The variables of a process that runs under LOCALE, made in `folder`."""
-    return {"LOCPATH": str(folder), "LANG": LOCALE, "LC_ALL": LOCALE}
+def in_locale(name: str, folder: Path) -> dict[str, str]:
+    """The variables of a process that runs under a locale made in `folder`."""
+    return {"LOCPATH": str(folder), "LANG": name, "LC_ALL": name}
 
 
-def no_other_locale(folder: Path) -> str | None:
-    """Have glibc make LOCALE in `folder`. Returns why it cannot be made; none if it is there."""
-    if (folder / LOCALE).exists():
+def no_other_locale(folder: Path, wanted: str | None = None) -> str | None:
+    """Have glibc make a locale, LOCALE if none is named, in `folder`. Returns why it cannot be made, none if it can."""
+    wanted = wanted or LOCALE
+    if (folder / wanted).exists():
         return None
     if shutil.which("localedef") is None:
         return "another locale wants localedef"
     folder.mkdir(parents=True, exist_ok=True)
-    name, charset = LOCALE.split(".")
-    command = ["localedef", "-i", name, "-f", charset, str(folder / LOCALE)]
+    name, charset = wanted.split(".")
+    command = ["localedef", "-i", name, "-f", charset, str(folder / wanted)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return None if done.returncode == 0 else f"another locale wants the source of {LOCALE}: {done.stderr.strip()}"
+    return None if done.returncode == 0 else f"another locale wants the source of {wanted}: {done.stderr.strip()}"
 
 
 def together(every: Mapping[str, Elsewhere]) -> Elsewhere:
