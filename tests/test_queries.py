@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from cairn.evaluation import Judged
+from cairn.evaluation import Judged, threshold_of
 from cairn.manifest import NONE
 from cairn.params import Params, load_params
 from cairn.queries import (
@@ -25,6 +25,7 @@ from cairn.queries import (
     gallery_of,
     in_gallery,
 )
+from cairn.retrieval.calibration import KINDS, Kind
 from cairn.retrieval.neighbours import Neighbours
 from cairn.retrieval.rerankers import Step
 from cairn.retrieval.rerankers.base import Context
@@ -164,6 +165,35 @@ def test_queries_asked_in_parts_are_answered_alike(
         assert np.array_equal(got.landmark_ids, wanted.landmark_ids)
         assert np.array_equal(got.found.image_ids, wanted.found.image_ids)
         np.testing.assert_allclose(got.scores, wanted.scores, rtol=1e-5)
+
+
+@pytest.mark.parametrize("steps", [(NEAREST,), LEARNT])
+def test_what_the_test_photos_show_changes_nothing_that_is_fitted(
+    photos: Embedded, params: Params, everything: Gallery, steps: tuple[Step, ...]
+) -> None:
+    sides = photos.sides
+    shown = np.where(sides.side == "test", 0, sides.landmark_ids)
+    wanted = ask(photos, everything, steps, params, Context())
+    got = ask(Embedded(Sides(sides.images, sides.side, shown), photos.vectors), everything, steps, params, Context())
+    assert set(got.test.true.tolist()) == {0}
+    assert got.rule == wanted.rule
+    assert got.context.boosted_model == wanted.context.boosted_model
+    assert np.array_equal(got.test.scores, wanted.test.scores)
+
+
+@pytest.mark.parametrize("steps", [(NEAREST,), LEARNT])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_rule_is_that_of_the_validation_side(
+    photos: Embedded, params: Params, everything: Gallery, steps: tuple[Step, ...], kind: Kind
+) -> None:
+    params = params.model_copy(update={"evaluate": params.evaluate.model_copy(update={"calibration": kind})})
+    asked = ask(photos, everything, steps, params, Context())
+    rows = photos.sides.rows("validation", distractors=True)
+    assert np.array_equal(asked.validation.true, photos.sides.landmark_ids[rows])
+    assert asked.rule.threshold == threshold_of(asked.validation, params.evaluate.target_precision)
+    assert asked.rule.calibration is not None
+    assert asked.rule.calibration.kind == kind
+    assert asked.rule.calibration == calibrated(asked.validation, params) != calibrated(asked.test, params)
 
 
 def test_vectors_on_disk_are_answered_as_those_in_memory(

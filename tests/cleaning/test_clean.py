@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from cleaning.made_photos import encoded, scene
+from cleaning.made_photos import scene
+from harmful import encoded
 from PIL import Image
 
 from cairn.cleaning import looks
@@ -170,24 +173,34 @@ def test_small_photos_keep_their_bytes_and_large_ones_are_resized_once(tmp_path:
     assert np.abs(np.asarray(stored, dtype=float) - wanted).mean() < 3
 
 
+KILLED = """
+import os, signal, sys
+from itertools import islice
+from pathlib import Path
+from cairn.cleaning import looks
+from cairn.cleaning.clean import clean
+from cairn.params import CleanParams
+raw, out, keep = map(Path, sys.argv[1:4])
+whole, seen = looks.inspect, int(sys.argv[4])
+def inspect(*given):
+    yield from islice(whole(*given), seen)
+    os.kill(os.getpid(), signal.SIGKILL)
+looks.inspect, looks.PART = inspect, 3
+clean(raw, out, keep, CleanParams.model_validate_json(sys.argv[5]), None, None)
+"""
+
+
 @pytest.mark.parametrize("seen", range(0, 12, 2))
 def test_a_killed_run_goes_on_and_makes_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seen: int
 ) -> None:
     monkeypatch.setattr(looks, "PART", 3)
     photos = {**GOOD, **{f"1/big{n}.png": (1, encoded(scene(90 + n, 300, 200))) for n in range(4)}, "2/no": (2, b"no")}
-    for name in ("once", "twice"):
-        (tmp_path / name).mkdir()
-    cleaned(tmp_path / "once", photos, settings())
-
-    def killed(raw: Path, images: pa.Table, params: CleanParams) -> Iterator[Look]:
-        yield from islice(inspect(raw, images, params), seen)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(looks, "inspect", killed)
-        cleaned(tmp_path / "twice", photos, settings())
-    keep, raw, out = (tmp_path / "twice" / name for name in ("stash", "raw", "out"))
+    cleaned(tmp_path, photos, settings())
+    raw, out, keep = tmp_path / "raw", tmp_path / "again", tmp_path / "keep"
+    given = [raw, out, keep, str(seen), settings().model_dump_json()]
+    ran = subprocess.run([sys.executable, "-c", KILLED, *given], check=False)
+    assert ran.returncode == -signal.SIGKILL
     with (keep / "resized").open("ab") as file:
         file.write(b"half a photo")
 
@@ -200,7 +213,7 @@ def test_a_killed_run_goes_on_and_makes_the_same_bytes(
     monkeypatch.setattr(looks, "inspect", counted)
     clean(raw, out, keep, settings(), None, None)
     assert asked == [len(photos) - seen // 3 * 3]
-    for file in sorted((tmp_path / "once" / "out").iterdir()):
+    for file in sorted((tmp_path / "out").iterdir()):
         assert (out / file.name).read_bytes() == file.read_bytes()
 
 

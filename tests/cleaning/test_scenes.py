@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import timm
 import torch
-from cleaning.made_photos import encoded, scene
+from cleaning.made_photos import scene
+from harmful import encoded
 from safetensors.torch import save_file
 
 from cairn.answering.preprocess import prepare

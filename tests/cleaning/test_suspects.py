@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from cleaning.made_photos import encoded
 from cleaning.test_clean import cleaned, settings
+from harmful import encoded
 from numpy.typing import NDArray
 from PIL import Image
 

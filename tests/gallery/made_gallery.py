@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +18,15 @@ from cairn.serving.retrieving import Retriever
 
 NEW, NAME = 13, "Мост"  # the landmark that the tiny repository does not know
 
+KILLED = """
+import os, signal, sys
+from unittest.mock import patch
+from cairn.client.main import main
+def kill(*_): os.kill(os.getpid(), signal.SIGKILL)
+with patch(sys.argv[1], kill):
+    main(sys.argv[2:])
+"""
+
 
 class Place(NamedTuple):
     """Folders, and the files of photos to add."""
@@ -27,6 +39,12 @@ class Place(NamedTuple):
         """The exit status of `cairn COMMAND ...` on these folders."""
         folders = ["--gallery", str(self.gallery), "--repository", str(self.tiny.repository)]
         return main([command, *map(str, arguments), *folders])
+
+    def run_killed(self, at: str, command: str, *arguments: str | Path) -> None:
+        """As `run`, in a process of its own that is killed where it calls `at`."""
+        folders = ["--gallery", self.gallery, "--repository", self.tiny.repository]
+        ran = subprocess.run([sys.executable, "-c", KILLED, at, command, *arguments, *folders], check=False)
+        assert ran.returncode == -signal.SIGKILL
 
     def publish(self, *arguments: str | Path) -> int:
         """As `run`, without a server; gives the newest version."""

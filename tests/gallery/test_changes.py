@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from serving.tiny_repository import NAMES
 
+from cairn.gallery.add import add_photos
 from cairn.gallery.changes import (
     FIRST_ID,
     Addition,
@@ -73,16 +74,37 @@ def test_changes_come_to_what_a_plain_list_of_photos_comes_to(
 def test_broken_photos_are_refused_and_the_others_added(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     (place.photos / "broken.png").write_bytes((place.photos / "0.png").read_bytes()[:200])
     (place.photos / "empty.jpg").write_bytes(b"")
+    with (place.photos / "large.jpg").open("wb") as file:
+        file.truncate(64_100_000)
     (place.photos / "notes.txt").write_text("not looked at")
     (place.photos / "twin.png").write_bytes((place.photos / "1.png").read_bytes())
     assert place.run("add", NAME, place.photos, place.photos / "none.jpg") == 1
     told = capsys.readouterr()
     assert f"{place.photos / 'broken.png'}: refused: broken image" in told.err
     assert f"{place.photos / 'empty.jpg'}: refused: empty file" in told.err
+    assert f"{place.photos / 'large.jpg'}: refused: 64.1 MB, over the limit of 64 MB" in told.err
     assert f"{place.photos / 'none.jpg'}: refused: No such file or directory" in told.err
     assert "notes" not in told.err + told.out
     assert f"{place.photos / 'twin.png'}: the same photo as {place.photos / '1.png'}" in told.out
     assert f"6 photo(s) of {NAME}, a new landmark, are in {place.gallery}" in told.out
+    assert len(open_gallery(place.gallery).added) == 6
+
+
+def test_a_photo_that_changes_while_it_is_added(
+    place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changing = place.photos / "3.png"
+
+    def late(*given: object) -> None:
+        changing.write_bytes(query(3))
+        add_photos(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("cairn.gallery.add.add_photos", late)
+    assert place.run("add", NAME, place.photos) == 2
+    assert f"{changing}: changed while it was added; nothing was added" in capsys.readouterr().err
+    assert open_gallery(place.gallery).changes == ()
+    monkeypatch.undo()
+    assert place.run("add", NAME, place.photos) == 0
     assert len(open_gallery(place.gallery).added) == 6
 
 
@@ -183,20 +205,9 @@ def test_names_that_are_none(place: Place, capsys: pytest.CaptureFixture[str]) -
         assert "is no name of a landmark" in capsys.readouterr().err
 
 
-KILLED = """
-import os, signal, sys
-from cairn.client.main import main
-from cairn.gallery import add
-def kill(*_): os.kill(os.getpid(), signal.SIGKILL)
-add.write_change = kill  # the photos lie in their shard, the change is not named yet
-main(sys.argv[1:])
-"""
-
-
 def test_a_killed_add_leaves_nothing_and_holds_no_lock(place: Place) -> None:
-    folders = ["--gallery", place.gallery, "--repository", place.tiny.repository]
-    ran = subprocess.run([sys.executable, "-c", KILLED, "add", NAME, place.photos, *folders], check=False)
-    assert ran.returncode == -signal.SIGKILL
+    """The photos lie in their shard by then, the change is not named yet."""
+    place.run_killed("cairn.gallery.add.write_change", "add", NAME, place.photos)
     assert (place.gallery / ".00001.aside" / "shard_00000.tar").exists()
     assert open_gallery(place.gallery).changes == ()
     assert place.run("add", NAME, place.photos) == 0

@@ -18,8 +18,7 @@ from cairn.answering.preprocess import Preprocessing
 from cairn.client.main import main
 from cairn.export import repository as export
 from cairn.files import read_json, write_json
-from cairn.gallery.building import publish
-from cairn.gallery.changes import FIRST_ID, open_gallery
+from cairn.gallery.changes import FIRST_ID
 from cairn.gallery.locking import GalleryError, locked
 from cairn.gallery.versions import check_versions, network_hash, numbers, read_version, retire
 from cairn.manifest import as_image_id, as_number, image_id_of, read_landmarks, write_landmarks
@@ -276,21 +275,12 @@ def test_old_versions_stay_where_no_server_is_told_unless_it_is_said(
     assert numbers(place.tiny.repository) == [1, 6, 7]
 
 
-def test_a_publish_that_was_killed_leaves_no_half_version(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_publish_that_was_killed_leaves_no_half_version(place: Place) -> None:
+    """At the last step before the name is given."""
     place.run("add", NAME, place.photos)
-
-    class Killed(BaseException):
-        pass
-
-    def kill(*_: object) -> None:
-        raise Killed
-
-    monkeypatch.setattr("cairn.gallery.building.Retriever", kill)  # the last step before the name is given
-    with pytest.raises(Killed):
-        publish(place.tiny.repository, open_gallery(place.gallery))
+    place.run_killed("cairn.gallery.building.Retriever", "publish", "--no-reload")
     assert numbers(place.tiny.repository) == [1]
     assert (place.tiny.repository / "retrieve" / ".2.aside" / INDEX_FILE).exists()
-    monkeypatch.undo()
     assert place.publish() == 2
     assert not (place.tiny.repository / "retrieve" / ".2.aside").exists()
 

@@ -102,6 +102,8 @@ def test_no_request_fails_and_no_answer_is_mixed(serving: tuple[Place, Server]) 
 
 def test_the_server_shows_what_was_added(serving: tuple[Place, Server]) -> None:
     place, server = serving
+    assert place.run("add", NAME, place.photos) == 0
+    assert publish(serving) == 0
     wanted = {path.read_bytes() for path in place.photos.iterdir()}
     with Client(server.address) as client:
         (answer,) = client.query([query(13)])

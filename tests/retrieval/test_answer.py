@@ -19,11 +19,13 @@ from cairn.retrieval.rerankers.chain import build_chain
 from cairn.retrieval.rerankers.classifier import CosineClassifier
 from cairn.retrieval.rerankers.distractor_penalty import DistractorPenaltyParams
 from cairn.retrieval.rerankers.knn_vote import KnnVoteParams
+from cairn.retrieval.rerankers.prototypes import prototypes_of
 from cairn.retrieval.rerankers.superglobal import SuperGlobalParams
 
 IDS = np.array([3, 5, 8])
 VECTORS = np.array([[1, 0, 0], [0, 1, 0], [0, 0.6, 0.8]], dtype=np.float32)
 INDEX = PhotoIndex(build_index(VECTORS, IDS, "Flat", None), IDS, np.array([10, 20, 20]))
+CLASSIFIER = CosineClassifier(np.array([10, 20]), np.eye(2, 3, dtype=np.float32)[:, None], 8.0)
 STEPS = (
     SuperGlobalParams(top=3, neighbours=2),
     DistractorPenaltyParams(kind="index_side", weight=0.5, top=1),
@@ -70,10 +72,9 @@ def test_scores_of_any_size_have_the_probability_that_they_had(tmp_path: Path, k
 
 def test_a_classifier_that_has_a_say_is_found_again(tmp_path: Path) -> None:
     steps = (KnnVoteParams(head_power=2),)
-    classifier = CosineClassifier(np.array([10, 20]), np.eye(2, 3, dtype=np.float32)[:, None], 8.0)
-    save_context(tmp_path / "context", steps, Context(classifier=classifier), IDS, VECTORS)
+    save_context(tmp_path / "context", steps, Context(classifier=CLASSIFIER), IDS, VECTORS)
     queries = np.array([[0.6, 0.8, 0]], dtype=np.float32)
-    wanted = answered(queries, INDEX, 3, build_chain(steps, Context(classifier=classifier))).decided
+    wanted = answered(queries, INDEX, 3, build_chain(steps, Context(classifier=CLASSIFIER))).decided
     got = answered(queries, INDEX, 3, build_chain(steps, open_context(tmp_path / "context"))).decided
     assert got.scores.tolist() == wanted.scores.tolist()
 
@@ -84,10 +85,14 @@ def test_a_classifier_that_has_a_say_is_found_again(tmp_path: Path) -> None:
         (STEPS[2:3], []),
         (STEPS[2:], ["distractors.npy"]),
         (STEPS, ["distractors.npy", "vector_ids.npy", "vectors.npy"]),
+        ((KnnVoteParams(head_power=1),), ["classifier.npz"]),
+        ((KnnVoteParams(prototype_weight=1),), ["prototypes.npz"]),
     ],
 )
 def test_only_what_a_step_asks_for_is_kept(tmp_path: Path, steps: tuple[Step, ...], names: list[str]) -> None:
-    save_context(tmp_path / "context", steps, Context(distractors=VECTORS[:1]), IDS, VECTORS)
+    prototypes = prototypes_of(VECTORS, np.array([10, 20, 20]), None)
+    context = Context(distractors=VECTORS[:1], classifier=CLASSIFIER, prototypes=prototypes)
+    save_context(tmp_path / "context", steps, context, IDS, VECTORS)
     assert sorted(path.name for path in (tmp_path / "context").iterdir()) == names
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from cairn.retrieval.index import (
     stored_vectors,
     write_index,
 )
-from cairn.retrieval.tuning import exact_nearest, held_photos, recall_of, set_effort, tune, without
+from cairn.retrieval.tuning import CANDIDATES, exact_nearest, held_photos, recall_of, set_effort, tune, without
 
 RNG = np.random.default_rng(0)
 PHOTOS, DIMENSIONS, PART = 2600, 16, 700
@@ -120,6 +121,26 @@ def test_an_index_looks_as_hard_as_the_recall_asks_for(tmp_path: Path, factory: 
     found = search(index, QUERIES, 10)[1]
     assert recall_of(found, exact_nearest(VECTORS, ROWS, IDS, QUERIES, 10)) > 0.93
     assert tune(index, held, 0.97, 5).nprobe == 5
+
+
+@pytest.mark.parametrize(
+    ("factory", "candidates"), [("IVF16,PQ4x4fsr", (None,)), ("IVF16,PQ4x4fsr,Refine(SQfp16)", CANDIDATES)]
+)
+def test_where_nothing_suffices_the_best_recall_is_taken(
+    tmp_path: Path, factory: str, candidates: tuple[int | None, ...]
+) -> None:
+    index = build(VECTORS, ROWS, IDS, factory, 1, tmp_path)
+    held = held_photos(VECTORS, ROWS, IDS, 1)
+
+    def recall() -> float:
+        return recall_of(without(search(index, held.queries, 11)[1], held.own, 10), held.nearest)
+
+    recalls = []
+    for nprobe, some in product((1, 2, 3, 4, 6, 8, 12, 16), candidates):
+        set_effort(index, nprobe, some)
+        recalls.append(recall())
+    effort = tune(index, held, 1.1, None)
+    assert effort.recall_of_own_photos == recall() == max(recalls) > min(recalls)
 
 
 def test_the_effort_is_kept_in_the_file(tmp_path: Path) -> None:

@@ -149,8 +149,7 @@ def test_removed_photos_are_gone_and_the_others_as_before(tmp_path: Path, factor
     got = PhotoIndex(index, IDS[~gone], LANDMARKS[~gone]).search(QUERIES, 300)
     for row in range(len(QUERIES)):
         kept = ~np.isin(wanted.image_ids[row], IDS[gone]) & (wanted.landmark_ids[row] != NONE)
-        there = got.landmark_ids[row] != NONE
-        assert np.array_equal(got.image_ids[row][there], wanted.image_ids[row][kept][: there.sum()])
+        assert np.array_equal(got.image_ids[row], wanted.image_ids[row][kept][:300])
     with pytest.raises(PhotoIndexError, match="0 of 1 photos were in the index"):
         remove_photos(index, IDS[gone][:1])
 

@@ -1,4 +1,4 @@
-"""What a result refuses, how it is sorted anew, and how queries are picked from it."""
+"""What a result and its neighbours refuse, how it is sorted anew, and how queries are picked from it."""
 
 from __future__ import annotations
 
@@ -70,3 +70,19 @@ def test_refusals(change: dict[str, object], said: str) -> None:
     parts = {"queries": QUERIES, "neighbours": FOUND, "query_ids": np.arange(2), "answers": None}
     with pytest.raises(ValueError, match=said):
         Result(**(parts | change))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"image_ids": FOUND.image_ids[:, :2]}, "of one shape"),
+        ({"image_ids": np.arange(2), "landmark_ids": np.arange(2), "scores": FOUND.scores[:, 0]}, "of one shape"),
+        ({"image_ids": FOUND.image_ids.astype(np.uint64)}, "need int64 image ids"),
+        ({"landmark_ids": FOUND.landmark_ids.astype(np.int32)}, "int64 landmark ids"),
+        ({"scores": FOUND.scores.astype(np.float64)}, "float32 scores"),
+        ({"scores": FOUND.scores[:, ::-1]}, "must fall along each row"),
+    ],
+)
+def test_neighbours_that_are_none(change: dict[str, np.ndarray], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Neighbours(**(vars(FOUND) | change))

@@ -13,6 +13,7 @@ from retrieval.rerankers.small_world import World, make_world
 
 from cairn.retrieval.rerankers import RERANKERS, Step
 from cairn.retrieval.rerankers.base import Context, RerankError
+from cairn.retrieval.rerankers.boosted import out_of_fold
 from cairn.retrieval.rerankers.chain import build_chain, check_order, fit_chain
 from cairn.retrieval.result import Result
 
@@ -126,6 +127,9 @@ def test_a_learner_is_fitted_behind_the_steps_before_it(world: World) -> None:
     assert context.boosted_model == alone.boosted_model
     assert np.array_equal(validation.decided.landmark_ids, judged.decided.landmark_ids)
     assert (validation.decided.scores != judged.decided.scores).all()  # the last step was taken too
+    [learner] = steps(BOOSTED)
+    unseen = out_of_fold(before, world.true, learner, world.context, 5, 1)
+    assert np.array_equal(judged.decided.scores, unseen.decided.scores)
 
 
 def test_the_test_sides_labels_and_company_do_not_matter() -> None:

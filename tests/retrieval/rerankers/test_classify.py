@@ -32,6 +32,14 @@ def test_by_hand_whatever_the_neighbours_are() -> None:
     assert got.scores.tolist() == pytest.approx([1 / (1 + np.exp(-3.5)), 1 / (1 + np.exp(-2.5))], rel=1e-5)
 
 
+def test_of_equally_likely_landmarks_the_lowest_id_wins() -> None:
+    found = Neighbours(np.zeros((1, 1), np.int64), np.full((1, 1), 8), np.ones((1, 1), np.float32))
+    undecided = LinearClassifier(HAND.landmark_ids, np.eye(2, dtype=np.float32), np.zeros(2, np.float32), 2.0)
+    query = np.full((1, 2), np.sqrt(0.5), dtype=np.float32)
+    got = build(ClassifyParams(), Context(classifier=undecided)).process(searched(query, found)).decided
+    assert (got.landmark_ids.tolist(), got.scores.tolist()) == ([3], [0.5])
+
+
 def test_in_plain_loops_and_in_blocks(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     head = world.context.classifier
     assert head is not None

@@ -61,6 +61,11 @@ def test_top_1_is_the_nearest() -> None:
         assert (got.landmark_ids[0], got.scores[0]) == (4, np.float32(scores[0]))
 
 
+def test_of_equal_landmarks_the_one_met_first_wins() -> None:
+    got = build(KnnVoteParams(top=2), Context()).process(one([5, 4], [0.8, 0.8])).decided
+    assert got.landmark_ids.tolist() == [5]
+
+
 def test_a_sum_that_is_not_clipped_counts_against_a_landmark() -> None:
     result = one([1, 2, 1], [0.3, 0.25, -0.1])
     assert build(KnnVoteParams(top=3, power=1), Context()).process(result).decided.landmark_ids.tolist() == [1]
