@@ -14,11 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cairn.files import write_table
+from cairn.locations import Location
 from cairn.manifest import NONE, write_images
 from cairn.params import DistractorRatios, Ratios, SplitParams
-from cairn.sides import DATABASE, QUERIES, embedding_locations, read_sides, training_photos
+from cairn.sides import DATABASE, QUERIES, embedding_locations, read_sides, trained_landmarks, training_photos
 from cairn.splitting import SIDES, SPLIT_TABLE, SUSPECT, SplitError, side_counts, split
-from cairn.stage import CLEAN, RAW, SPLIT
+from cairn.stage import CLEAN, RAW, SPLIT, StageError
 
 Row = tuple[str, int | None]
 
@@ -254,15 +255,22 @@ def test_train_distractors_that_show_a_landmark_are_set_aside_and_queries_keep_t
     assert sides(after, ids) == {"train": 1, SUSPECT: 5, "validation": 4, "test": 10}
 
 
-def test_suspects_are_embedded_and_used_for_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    rows = [(f"{n:016x}", 1 + n % 2 if n < 40 else None) for n in range(50)]
+def manifest_of(rows: list[Row]) -> pa.Table:
+    """One after the other in one shard, a byte each."""
     table = table_of(rows)
-    for name, kind, value in (("shard", pa.string(), "a.tar"), ("offset", pa.int64(), 0), ("size", pa.int64(), 1)):
-        table = table.append_column(name, pa.array([value] * len(rows), kind))
+    table = table.append_column("shard", pa.array(["a.tar"] * len(rows)))
+    table = table.append_column("offset", pa.array(range(len(rows)), pa.int64()))
+    table = table.append_column("size", pa.array([1] * len(rows), pa.int64()))
     table = table.append_column("source_name", table["image_id"])
     for name in ("author", "licence"):
         table = table.append_column(name, pa.nulls(len(rows), pa.string()))
+    return table
+
+
+def test_suspects_are_embedded_and_used_for_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [(f"{n:016x}", 1 + n % 2 if n < 40 else None) for n in range(50)]
+    table = manifest_of(rows)
     for folder in (RAW, CLEAN):
         write_images(folder, table)
     write_table(SPLIT, split(table, pairs_of([]), suspects_of(i for i, _ in rows[::3]), params_of(), 1))
@@ -279,6 +287,67 @@ def test_suspects_are_embedded_and_used_for_nothing_else(tmp_path: Path, monkeyp
     assert len(validation.locations) == (read.side == "validation").sum()
     places = embedding_locations(read)
     assert {places[row].root for row in aside} == {CLEAN}
+
+
+# Landmarks 3 and 7 are trained on, 5 is only indexed.
+BY_HAND: list[tuple[int | None, str]] = [
+    (7, "train"),
+    (3, "train"),
+    (3, "train"),
+    (None, "train"),
+    (7, "validation"),
+    (5, "validation"),
+    (None, "validation"),
+    (3, "validation"),
+    (5, "index"),
+    (3, "index"),
+    (7, "test"),
+    (None, "test"),
+]
+
+
+@pytest.fixture
+def by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Row]:
+    """The photos of BY_HAND as the stages leave them; raw has three more, which stand before them and were dropped."""
+    monkeypatch.chdir(tmp_path)
+    rows = [(f"{n:016x}", label) for n, (label, _) in enumerate(BY_HAND, start=3)]
+    write_images(RAW, manifest_of([(f"{n:016x}", 1) for n in range(3)] + rows))
+    write_images(CLEAN, manifest_of(rows))
+    write_split([side for _, side in BY_HAND])
+    return rows
+
+
+def write_split(side_of: list[str]) -> None:
+    """Of the first photos of BY_HAND."""
+    count = range(len(side_of))
+    columns = [[f"{n + 3:016x}" for n in count], side_of, list(count), [None] * len(side_of)]
+    write_table(SPLIT, pa.table(columns, schema=SPLIT_TABLE))
+
+
+def test_classes_are_numbered_landmarks_and_each_photo_is_read_where_it_belongs(by_hand: list[Row]) -> None:
+    read = read_sides()
+    assert trained_landmarks(read).tolist() == [3, 7]
+    train, validation = training_photos(read)
+    assert train.classes.tolist() == [1, 0, 0]
+    assert list(train.locations) == [Location(CLEAN, "a.tar", row, 1) for row in (0, 1, 2)]
+    assert validation.classes.tolist() == [1, -1, 0]  # nothing of a landmark that is not trained on
+    assert list(validation.locations) == [Location(CLEAN, "a.tar", row, 1) for row in (4, 6, 7)]
+    assert embedding_locations(read) == [
+        Location(RAW, "a.tar", 3 + row, 1) if side in QUERIES else Location(CLEAN, "a.tar", row, 1)
+        for row, (_, side) in enumerate(BY_HAND)
+    ]
+
+
+def test_sides_that_do_not_belong_to_the_photos_are_refused_with_the_way_out(by_hand: list[Row]) -> None:
+    write_split(["test" if label == 3 else side for label, side in BY_HAND])
+    with pytest.raises(StageError, match=r"1 landmark\(s\), at least 2 are needed"):
+        training_photos(read_sides())
+    write_images(RAW, manifest_of(by_hand[:-1]))
+    with pytest.raises(StageError, match=r"photos that build/raw does not; run `dvc repro clean`"):
+        embedding_locations(read_sides())
+    write_split([side for _, side in BY_HAND[:-1]])
+    with pytest.raises(StageError, match=r"name different photos; run `dvc repro split`"):
+        read_sides()
 
 
 def test_params_may_keep_suspects_where_they_are() -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from cairn.losses.arcface import ArcFace
 from cairn.losses.attention import mixed, mixed_scores, summed
+from cairn.losses.partial import part_of
 from cairn.losses.softmax import Softmax
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -45,6 +47,16 @@ def test_any_heads_own_loss_is_the_perception_branchs() -> None:
     assert summed(head, PERCEPTION, ATTENTION, CLASSES).item() == pytest.approx(wanted, rel=1e-5)
     with pytest.raises(TypeError, match="ArcFace has no logits"):
         mixed(head, PERCEPTION, ATTENTION, CLASSES, 0.25, 1.0)
+
+
+def test_with_a_share_of_the_classes_the_attention_branch_still_tells_all_apart() -> None:
+    chosen, classes = [0, 1, 3], [0, 3, 3, 1, 0, 1, 3]
+    numbers = [chosen.index(true) for true in classes]
+    wanted = cross_entropy(ATTENTION.tolist(), classes) + cross_entropy(PERCEPTION[:, chosen].tolist(), numbers)
+    head = plain(4)
+    part = part_of(head, np.array(chosen))
+    found = summed(head, PERCEPTION, ATTENTION, torch.tensor(classes), part)
+    assert found.item() == pytest.approx(wanted, rel=1e-5)
 
 
 @pytest.mark.parametrize("mix", [False, True])

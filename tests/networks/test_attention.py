@@ -235,6 +235,13 @@ def test_the_convolutions_are_as_wide_as_the_features_unless_said() -> None:
     assert [tuple(branch.shared[i].weight.shape[:2]) for i in range(2)] == [(channels, channels)] * 2
 
 
+def test_more_classes_than_the_branch_can_weigh_are_refused() -> None:
+    backbone = make_backbone("test_resnet", "none", SIZE)
+    AttentionBackbone(backbone, SIZE, 5000, AttentionParams(width=8))
+    with pytest.raises(ValueError, match="5001 landmarks, over its limit of 5000; set it to null"):
+        AttentionBackbone(backbone, SIZE, 5001, AttentionParams(width=8))
+
+
 @pytest.mark.parametrize("wrong", [{"weighting": "none"}, {"width": 4}, {"alpha": -0.1}, {"beta": 0}, {"gamma": 1}])
 def test_params_out_of_range_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError, match=next(iter(wrong))):

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from cairn.export.onnx import HalfEmbedder, write_onnx
 from cairn.export.onnx_run import run_onnx
+from cairn.networks import embedder as embedders
 from cairn.networks.backbones import (
     BackboneError,
     FeatureShape,
@@ -20,7 +21,7 @@ from cairn.networks.backbones import (
     features_of,
     make_backbone,
 )
-from cairn.networks.embedder import Embedder, load_embedder, make_embedder, save_embedder
+from cairn.networks.embedder import Embedder, load_embedder, make_embedder, preprocessing_for, save_embedder
 from cairn.networks.necks import NECKS
 from cairn.networks.params import NeckName, PoolingName
 from cairn.networks.pooling import POOLINGS
@@ -87,6 +88,19 @@ def test_auto_pooling_follows_the_features() -> None:
     assert small(TRANSFORMER).config.branches[0].pooling == "class_mean"
     assert small("test_vit2").config.branches[0].pooling == "mean"  # of its tokens, the first is a register
     assert small("vit_relpos_small_patch16_224", size=None).config.branches[0].pooling == "mean"  # patches alone
+
+
+@pytest.mark.parametrize(
+    ("trained_with", "ours"), [("bilinear", "bilinear"), ("bicubic", "bicubic"), ("lanczos", "bicubic")]
+)
+def test_photos_are_resized_as_the_weights_were_trained_or_else_bicubic(
+    monkeypatch: pytest.MonkeyPatch, trained_with: str, ours: str
+) -> None:
+    names = {"bilinear": CNN, "bicubic": TRANSFORMER}
+    if trained_with not in names:  # of timm's own, no backbone has another
+        monkeypatch.setattr(embedders, "colours", lambda name: ((0.5,) * 3, (0.5,) * 3, trained_with))
+    name = names.get(trained_with, CNN)
+    assert preprocessing_for(name, 64, "centre", 256, 50.0).interpolation == ours
 
 
 def test_saving_twice_gives_the_same_bytes(tmp_path: Path) -> None:

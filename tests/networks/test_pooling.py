@@ -34,6 +34,13 @@ def test_gem_of_power_one_is_the_mean_and_of_a_large_power_the_largest() -> None
     torch.testing.assert_close(gem(MAP), MAP.amax(dim=(2, 3)), rtol=0.05, atol=0)
 
 
+def test_gem_and_mean_of_tokens_leave_the_ones_before_the_patches_out() -> None:
+    patches = TOKENS[:, 1:].numpy().astype(np.float64)
+    powered = (np.maximum(patches, 1e-6) ** 3).mean(axis=1) ** (1 / 3)
+    for kind, wanted in ((Mean, patches.mean(axis=1)), (Gem, powered)):
+        np.testing.assert_allclose(kind(TOKENS_SHAPE)(TOKENS).detach().numpy(), wanted, rtol=1e-4)
+
+
 def test_class_mean_puts_two_unit_vectors_side_by_side() -> None:
     tokens = TOKENS.numpy()
     first, mean = tokens[:, 0], tokens[:, 1:].mean(axis=1)

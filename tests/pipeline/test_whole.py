@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -44,6 +45,12 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = clone(tmp_path_factory.mktemp("first"))
     repro(folder)
     return folder
+
+
+@pytest.fixture
+def changing(first: Path, tmp_path: Path) -> Path:
+    """A copy of `first`, for a test that changes what is in it."""
+    return Path(shutil.copytree(first, tmp_path / "changing", symlinks=True))
 
 
 def report(folder: Path, stage: str) -> dict[str, object]:
@@ -91,15 +98,31 @@ def test_the_report_has_its_keys_and_the_baseline_beside_it(first: Path) -> None
         assert all(isinstance(place[key], int | float) for key in keys)
 
 
+def test_figures_keep_to_each_other_and_to_the_photos_that_they_are_of(first: Path) -> None:
+    content = report(first, "evaluate")
+    for place in (content, content["without_distractors"], content["baseline"]):
+        assert isinstance(place, dict)
+        assert 0 < place["recall_at_1"] <= place["recall_at_5"] <= place["recall_at_10"] <= 1
+        assert 0 < place["gap"] <= place["accuracy"] <= 1
+    assert content["gap"] < content["without_distractors"]["gap"]  # type: ignore[index]
+    rows = pq.read_table(first / "build" / "evaluation" / "predictions.parquet").to_pylist()
+    side_of = {row["image_id"]: row["side"] for row in pq.read_table(first / "build" / "split.parquet").to_pylist()}
+    assert {row["image_id"] for row in rows} == {photo for photo, side in side_of.items() if side == "test"}
+    assert {side_of[row["nearest"]] for row in rows} <= {"train", "index"}
+    shown = {row["image_id"]: row["landmark_id"] for row in read_images(first / "build" / "clean").to_pylist()}
+    right = [row["landmark_id"] == shown[row["image_id"]] for row in rows if shown[row["image_id"]] is not None]
+    assert content["accuracy"] == pytest.approx(sum(right) / len(right), abs=1e-6)
+
+
 def test_served_answers_and_embeddings_are_the_evaluated_ones(first: Path) -> None:
     check(compare(first))
 
 
-def test_nothing_to_do_runs_nothing_and_one_param_reruns_what_depends_on_it(first: Path) -> None:
-    assert "Data and pipelines are up to date" in repro(first)
-    params = first / "params.yaml"
+def test_nothing_to_do_runs_nothing_and_one_param_reruns_what_depends_on_it(changing: Path) -> None:
+    assert "Data and pipelines are up to date" in repro(changing)
+    params = changing / "params.yaml"
     params.write_text(params.read_text().replace("power: 8.0", "power: 4.0"))
-    said = repro(first)
+    said = repro(changing)
     assert [line.split("'")[1] for line in said.splitlines() if line.startswith("Running stage")] == [
         "evaluate",
         "export",
@@ -137,31 +160,31 @@ def test_metrics_and_plots_are_declared(first: Path) -> None:
 
 
 def test_own_photos_and_the_baseline_run_as_experiments_that_can_be_compared(
-    first: Path, tmp_path_factory: pytest.TempPathFactory
+    changing: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     photos = tmp_path_factory.mktemp("photos")
-    with ShardReader(first / "build" / "raw") as reader:
-        for row in read_images(first / "build" / "raw").to_pylist():
+    with ShardReader(changing / "build" / "raw") as reader:
+        for row in read_images(changing / "build" / "raw").to_pylist():
             path = photos / ("others" if row["landmark_id"] is None else "landmarks") / row["source_name"]
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(reader.read(row["shard"], row["offset"], row["size"]))
-    commit(first)
+    commit(changing)
     given = [
         "fetch.source=folder",
         f"fetch.folder.landmarks={photos}/landmarks",
         f"fetch.folder.distractors={photos}/others",
     ]
-    dvc(first, "exp", "run", "-n", "own", *overrides([*TINY, *given]))
-    own = report(first, "evaluate")
-    assert report(first, "fetch")["source"] == "folder"
-    dvc(first, "exp", "run", "-n", "plain", *overrides([*TINY_DATA, *given, "experiment=baseline"]))
-    plain = report(first, "evaluate")
+    dvc(changing, "exp", "run", "-n", "own", *overrides([*TINY, *given]))
+    own = report(changing, "evaluate")
+    assert report(changing, "fetch")["source"] == "folder"
+    dvc(changing, "exp", "run", "-n", "plain", *overrides([*TINY_DATA, *given, "experiment=baseline"]))
+    plain = report(changing, "evaluate")
     # The preset is the baseline that stood beside the first result: the same photos, split and network.
     baseline = own["baseline"]
     assert isinstance(baseline, dict)
     assert {key: plain[key] for key in baseline} == baseline
-    shown = dvc(first, "exp", "show", "--json")
+    shown = dvc(changing, "exp", "show", "--json")
     assert '"own"' in shown
     assert '"plain"' in shown
-    assert "reports/evaluate.json" in dvc(first, "metrics", "diff", "own", "plain", "--json")
-    assert "precision_coverage.csv" in dvc(first, "plots", "diff", "own", "plain", "--json")
+    assert "reports/evaluate.json" in dvc(changing, "metrics", "diff", "own", "plain", "--json")
+    assert "precision_coverage.csv" in dvc(changing, "plots", "diff", "own", "plain", "--json")

@@ -9,8 +9,10 @@ from PIL import Image
 from pydantic import ValidationError
 from torchvision.transforms import v2
 
+from cairn.locations import Photos
+from cairn.networks.embedder import preprocessing_for
 from cairn.params import AugmentParams
-from cairn.training.augment import AUGMENTS
+from cairn.training.augment import AUGMENTS, AugmentedPhotos
 
 PARAMS = AugmentParams(name="crop", min_crop=0.4, colour_jitter=0.3, erase=0, operations=2, magnitude=9)
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8))
@@ -130,6 +132,30 @@ def test_randaugment_without_operations_is_crop_without_colours() -> None:
             torch.manual_seed(seed)
             pixels.append(np.asarray(AUGMENTS[name](48, plain)(NOISE)))
         np.testing.assert_array_equal(*pixels)
+
+
+def test_operations_and_magnitude_of_randaugment_count() -> None:
+    def photo(operations: int, magnitude: int, seed: int) -> bytes:
+        torch.manual_seed(seed)
+        params = PARAMS.model_copy(update={"operations": operations, "magnitude": magnitude})
+        return np.asarray(AUGMENTS["randaugment"](48, params)(NOISE)).tobytes()
+
+    ways = [(0, 30), (1, 30), (2, 30), (2, 3)]
+    # The most of several seeds, since an operation may happen to change nothing.
+    most = max(len({photo(*way, seed) for way in ways}) for seed in range(8))
+    assert most == len(ways)
+
+
+def test_erasing_sets_a_part_of_the_photo_to_the_mean_colour_and_nothing_else(photos: Photos) -> None:
+    how = preprocessing_for("test_resnet", 32, "centre", 64, 10.0)
+    plain, erased = (
+        AugmentedPhotos(photos.locations, how, PARAMS.model_copy(update={"name": "none", "erase": share}), 1)[0, 0]
+        for share in (0.0, 1.0)
+    )
+    assert not (plain == 0).all(dim=0).any()
+    gone = (erased == 0).all(dim=0)
+    assert 0.01 < gone.float().mean() < 0.35
+    assert torch.equal(erased[:, ~gone], plain[:, ~gone])
 
 
 def test_params_out_of_range_are_refused() -> None:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from training.together_worker import fresh
 
 from cairn.locations import Photos
+from cairn.losses import base
+from cairn.losses.arcface import ArcFace
 from cairn.networks.embedder import Embedder, make_embedder
 from cairn.params import TrainParams, load_params
 from cairn.training import loop
 from cairn.training.augment import AugmentedPhotos
 from cairn.training.checkpoint import CHECKPOINT_FILE, load_checkpoint
-from cairn.training.loop import Trained, looked_at, pooled_features, train, unfitted
+from cairn.training.loop import Network, Trained, looked_at, pooled_features, train, unfitted, validate
+from cairn.training.photos import plain_batches
 from cairn.training.start import start_neck
 
 ROOT = Path(__file__).parents[2]
@@ -28,11 +33,6 @@ def settings(epochs: int, workers: int = 0) -> TrainParams:
         update={"epochs": epochs, "batch_size": 8, "image_size": 32, "warmup_epochs": 0.5}
     )
     return params.model_copy(update={"scratch": schedule, "workers": workers, "patience": 50, "dimensions": 8})
-
-
-def fresh() -> Embedder:
-    torch.manual_seed(0)
-    return make_embedder("test_resnet", "none", "auto", "linear", 8, 32, 64, 10.0, "centre")
 
 
 def fit(photos: Photos, keep: Path, params: TrainParams) -> Trained:
@@ -147,13 +147,20 @@ def test_a_run_cut_off_in_an_epoch_goes_on_from_its_last_step(
     assert all(torch.equal(a, b) for a, b in zip(resumed.head.parameters(), whole.head.parameters(), strict=True))
 
 
-def test_training_stops_when_it_no_longer_gets_better(tmp_path: Path, photos: Photos) -> None:
-    patient = settings(12).model_copy(update={"patience": 2})
-    trained = fit(photos, tmp_path / "keep", patient)
-    scores = [row["validation_gap"] for row in trained.history]
-    best = max(epoch for epoch, score in enumerate(scores, start=1) if score == max(scores))
-    assert len(scores) == min(12, best + 2)
-    assert trained.best_epoch == best
+def test_by_made_up_scores_training_stops_when_they_no_longer_rise_and_gives_the_last_of_the_best(
+    tmp_path: Path, photos: Photos, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def scored(epochs: int) -> Trained:
+        course = iter([0.5, 0.5, 0.3, 0.2, 0.1, 0.1])
+        monkeypatch.setattr(loop, "validate", lambda *_: {"validation_gap": next(course), "validation_accuracy": 0.0})
+        plain = settings(epochs)
+        constant = plain.scratch.model_copy(update={"course": "constant"})
+        patient = plain.model_copy(update={"scratch": constant, "patience": 2})
+        return fit(photos, tmp_path / str(epochs), patient)
+
+    stopped = scored(6)
+    assert (len(stopped.history), stopped.best_epoch) == (4, 2)
+    assert equal(stopped.embedder, scored(2).embedder)
 
 
 def test_without_validation_photos_all_epochs_are_trained_and_the_last_is_kept(tmp_path: Path, photos: Photos) -> None:
@@ -163,6 +170,33 @@ def test_without_validation_photos_all_epochs_are_trained_and_the_last_is_kept(t
     trained = train(fresh(), photos, nobody, patient, "fp32", 5, tmp_path / "keep", lambda row: None)
     assert (len(trained.history), trained.best_epoch) == (4, 4)
     assert equal(trained.embedder, fit(photos, tmp_path / "whole", settings(4)).embedder)
+
+
+def gap_by_hand(scores: Sequence[float], right: Sequence[bool], landmarks: int) -> float:
+    """Each right answer counts the precision down to it."""
+    order = sorted(range(len(scores)), key=lambda at: -scores[at])
+    precisions = [sum(right[other] for other in order[: place + 1]) / (place + 1) for place in range(len(order))]
+    return sum(precisions[place] for place, at in enumerate(order) if right[at]) / landmarks
+
+
+@pytest.mark.parametrize("blockwise", [False, True])
+def test_validation_is_gap_and_accuracy_over_landmark_photos_with_distractors_among_them(
+    photos: Photos, monkeypatch: pytest.MonkeyPatch, blockwise: bool
+) -> None:
+    side = Photos(photos.locations, np.where(np.arange(24) % 4 == 3, -1, photos.classes))
+    network = Network(fresh(), ArcFace(8, 3, 30.0, 0.3)).eval()
+    (images,) = plain_batches(side.locations, network.embedder.config.preprocessing, 24)
+    with torch.no_grad():
+        top = network.head.scores(network.embedder.features(images)).max(dim=1)
+    right = [best == true for best, true in zip(top.indices.tolist(), side.classes.tolist(), strict=True)]
+    assert 0 < sum(right) < 18
+    if blockwise:  # of two classes and two batches of photos; one batch is left over
+        monkeypatch.setattr(loop, "CLASS_BLOCK", 2)
+        monkeypatch.setattr(base, "CLASS_BLOCK", 2)
+        monkeypatch.setattr(loop, "VALIDATED_TOGETHER", 10)
+    found = validate(network, side, settings(1).scratch, "fp32")
+    wanted = {"validation_gap": gap_by_hand(top.values.tolist(), right, 18), "validation_accuracy": sum(right) / 18}
+    assert found == pytest.approx(wanted, rel=1e-9)
 
 
 def test_the_last_step_of_an_epoch_has_the_mean_of_the_batches_that_it_has(tmp_path: Path, photos: Photos) -> None:

@@ -67,6 +67,16 @@ def test_parts_have_their_own_rates_and_a_frozen_backbone_none(name: str) -> Non
     assert not trained & {id(p) for p in embedder.branches[0].backbone.parameters()}
 
 
+def test_each_name_of_the_params_is_its_own_optimiser_and_sgd_has_the_momentum() -> None:
+    made = {
+        name: make_optimiser(network(), HEAD, SCHEDULE.model_copy(update={"optimiser": name, "momentum": 0.75}))
+        for name in ("adamw", "adam", "sgd")
+    }
+    kinds = {name: type(optimiser) for name, optimiser in made.items()}
+    assert kinds == {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
+    assert {group["momentum"] for group in made["sgd"].param_groups} == {0.75}
+
+
 def test_without_layer_decay_a_part_has_one_decayed_and_one_undecayed_group_in_its_own_order() -> None:
     embedder = network()
     branch = embedder.branches[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
+from pathlib import Path
 
 import faiss
 import numpy as np
@@ -12,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cairn.training.samplers import ClassesByImages, EpochBatches, Shuffled, Subspaces, cluster
+from cairn.params import load_params
+from cairn.training.samplers import SAMPLERS, ClassesByImages, EpochBatches, Shuffled, Subspaces, cluster
 
 CLASSES = np.random.default_rng(0).permutation(np.repeat(np.arange(12), [1, 2, 3, 5, 8, 8, 8, 9, 10, 16, 20, 40]))
 MEANS = np.random.default_rng(1).normal(size=(12, 5)).astype(np.float32)
@@ -31,6 +33,13 @@ def one_thread() -> Iterator[None]:
     faiss.omp_set_num_threads(1)
     yield
     faiss.omp_set_num_threads(before)
+
+
+def test_each_name_of_the_params_is_its_own_sampler() -> None:
+    schedule = load_params(Path(__file__).parents[2] / "params.yaml").train.scratch
+    how = schedule.model_copy(update={"sampler": schedule.sampler.model_copy(update={"classes": 4, "images": 4})})
+    kinds = {name: type(make(CLASSES, MEANS, how, 1)) for name, make in SAMPLERS.items()}
+    assert kinds == {"shuffled": Shuffled, "classes": ClassesByImages, "subspaces": Subspaces}
 
 
 def listed(sampler: EpochBatches) -> list[list[int]]:
