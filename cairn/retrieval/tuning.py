@@ -73,7 +73,8 @@ def tune(index: faiss.Index, held: Held, wanted: float, nprobe: int | None) -> E
     """Make an index with inverted lists look as little as is needed for a recall of `wanted`; say how hard that is.
 
     nprobe: leaves the lists at so many, where it is given. Otherwise they are the fewest that suffice, to a sixteenth.
-    Work is counted in comparisons, not timed, so that the outcome repeats. Where nothing suffices, the most is done.
+    Work is counted in comparisons, not timed, so that the outcome repeats. Where nothing suffices, the best recall
+    is taken.
     """
     lists = lists_of(index)
     size = lists.invlists.compute_ntotal() / lists.nlist
