@@ -22,12 +22,13 @@ from cairn.answering.preprocess import Preprocessing
 from cairn.client.given import found_in
 from cairn.files import written_aside
 from cairn.gallery.building import SHARD_BYTES, Names, plan
-from cairn.gallery.changes import Addition, Gallery, Photo, open_gallery, plain, write_change
+from cairn.gallery.changes import Addition, Gallery, Photo, open_gallery, write_change
 from cairn.gallery.embeddings import PREPROCESS
 from cairn.gallery.locking import GalleryError, locked
 from cairn.gallery.options import add_gallery, refused_as_message
 from cairn.gallery.versions import EXPORTED, MODEL
 from cairn.manifest import image_id_of
+from cairn.names import as_compared
 from cairn.photos import DecodeError, decode
 from cairn.retrieval.entries import ENTRIES_FILE, Entries, Entry
 from cairn.serving.preparing import MAX_PHOTO_MB, preprocessing_of
@@ -70,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
 
 def add(args: argparse.Namespace) -> int:
     """Raises GalleryError, or what opening the exported files raises, before anything is written."""
-    name = plain(args.landmark)
+    name = as_compared(args.landmark)
     if not name or not name.isprintable():
         raise GalleryError(f"{args.landmark!r} is no name of a landmark")
     base = args.repository / MODEL / str(EXPORTED)

@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from cairn.files import link, written_aside
-from cairn.gallery.changes import Added, Gallery, plain
+from cairn.gallery.changes import Added, Gallery
 from cairn.gallery.embeddings import content, embedded
 from cairn.gallery.locking import GalleryError
 from cairn.gallery.versions import (
@@ -26,6 +26,7 @@ from cairn.gallery.versions import (
     write_version,
 )
 from cairn.manifest import LANDMARKS, as_number, read_landmarks, write_landmarks
+from cairn.names import as_compared
 from cairn.retrieval.answer import ANSWER_FILE
 from cairn.retrieval.building import changed
 from cairn.retrieval.context import CONTEXT_FOLDER, Update, open_context, update_context
@@ -54,12 +55,12 @@ class Names:
         table = read_landmarks(folder)
         ids: dict[str, list[int]] = {}
         for landmark, name in zip(table["landmark_id"].to_pylist(), table["name"].to_pylist(), strict=True):
-            ids.setdefault(plain(name), []).append(landmark)
+            ids.setdefault(as_compared(name), []).append(landmark)
         return cls(table, ids)
 
     def one(self, name: str) -> int | None:
         """The id of the landmark of that name, none if there is none. Raises GalleryError if there are several."""
-        ids = self.ids.get(plain(name), [])
+        ids = self.ids.get(as_compared(name), [])
         if len(ids) > 1:
             raise GalleryError(
                 f"{name!r}: landmarks {ids} are all called so; give them names of their own at the source"

@@ -8,7 +8,6 @@ A change is never rewritten. One that was a mistake is undone by another, or, if
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from cairn.gallery.locking import GalleryError
+from cairn.names import as_compared
 
 CHANGE_FILE = "change.json"
 FIRST_ID = 10**12  # of landmarks that the gallery adds: beyond any that a pipeline gives, so that they can stay
@@ -99,12 +99,7 @@ class Gallery:
 
     def own_id(self, landmark: str) -> int:
         """The id of a landmark by its name: the one it has, or the next free one."""
-        return self.landmark_ids.get(plain(landmark), max(self.landmark_ids.values(), default=FIRST_ID - 1) + 1)
-
-
-def plain(name: str) -> str:
-    """A landmark's name as names are compared: composed characters, single blanks, none around it."""
-    return " ".join(unicodedata.normalize("NFC", name).split())
+        return self.landmark_ids.get(as_compared(landmark), max(self.landmark_ids.values(), default=FIRST_ID - 1) + 1)
 
 
 def read_changes(folder: Path) -> Iterator[tuple[int, Change]]:
@@ -131,7 +126,7 @@ def open_gallery(folder: Path) -> Gallery:
     for number, change in read_changes(folder):
         numbers.append(number)
         if isinstance(change, Addition):
-            ids.setdefault(plain(change.landmark), change.landmark_id)
+            ids.setdefault(as_compared(change.landmark), change.landmark_id)
             for photo in change.photos:
                 added[photo.image_id] = Added(photo, change.landmark, folder / f"{number:05d}")
         elif isinstance(change, PhotosRemoved):
@@ -139,9 +134,9 @@ def open_gallery(folder: Path) -> Gallery:
             for image_id in change.image_ids:
                 added.pop(image_id, None)
         else:
-            name = plain(change.landmark)
+            name = as_compared(change.landmark)
             landmarks.add(name)
-            added = {image_id: each for image_id, each in added.items() if plain(each.landmark) != name}
+            added = {image_id: each for image_id, each in added.items() if as_compared(each.landmark) != name}
     return Gallery(folder, added, ids, frozenset(photos), frozenset(landmarks), tuple(numbers))
 
 

@@ -9,10 +9,11 @@ import argparse
 
 from cairn.files import written_aside
 from cairn.gallery.building import Names
-from cairn.gallery.changes import Gallery, LandmarkRemoved, PhotosRemoved, open_gallery, plain, write_change
+from cairn.gallery.changes import Gallery, LandmarkRemoved, PhotosRemoved, open_gallery, write_change
 from cairn.gallery.locking import GalleryError, locked
 from cairn.gallery.options import add_gallery, refused_as_message
 from cairn.gallery.versions import EXPORTED, MODEL
+from cairn.names import as_compared
 from cairn.retrieval.entries import ENTRIES_FILE, Entries
 
 
@@ -56,9 +57,9 @@ def _photos(image_ids: list[str], gallery: Gallery, entries: Entries) -> PhotosR
 
 
 def _landmark(name: str, gallery: Gallery, landmarks: Names) -> LandmarkRemoved:
-    found = plain(name)
+    found = as_compared(name)
     there = landmarks.one(found) is not None and found not in gallery.removed_landmarks
-    if not there and all(plain(each.landmark) != found for each in gallery.added.values()):
+    if not there and all(as_compared(each.landmark) != found for each in gallery.added.values()):
         raise GalleryError(
             f"{name!r}: no landmark of the index or of {gallery.folder} is called so; nothing was removed"
         )

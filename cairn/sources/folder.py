@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from cairn.manifest import LANDMARKS, image_id_of
+from cairn.names import as_compared
 from cairn.params import FolderParams
 from cairn.progress import progress
 from cairn.sources.base import Fetched, Photo, SourceError, pack, plain
@@ -237,8 +237,8 @@ def _check_alike(folders: Sequence[Path], names: Sequence[str]) -> None:
     """Two landmarks of one name would be each other's rivals, and nobody could tell whose photo is added later."""
     known: dict[str, Path] = {}
     for folder, name in zip(folders, names, strict=True):
-        same = " ".join(unicodedata.normalize("NFC", name).split())
-        other = known.setdefault(same or str(folder), folder)  # of blanks alone: no name to be mistaken for
+        compared = as_compared(name) or str(folder)  # of blanks alone: no name to be mistaken for
+        other = known.setdefault(compared, folder)
         if other != folder:
             both = " and ".join(repr(_shown(Path(path.name))) for path in (other, folder))
             raise SourceError(
