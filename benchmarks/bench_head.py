@@ -114,7 +114,7 @@ def measure_sampler(name: str, classes: int, photos: int) -> str:
     start = time.perf_counter()
     sampler: EpochBatches
     if name == "shuffled":
-        sampler = Shuffled(len(owner), BATCH, 1, drop_last=True)
+        sampler = Shuffled(len(owner), BATCH, 1)
     elif name == "classes":
         sampler = ClassesByImages(owner, 16, 4, 1)
     else:

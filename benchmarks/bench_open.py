@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from index_made import write_random_index
 from measured import Cost, cost, own_mb
 from numpy.typing import NDArray
 
@@ -31,7 +32,7 @@ from cairn.params import load_params
 from cairn.retrieval.answer import ANSWER_FILE, AnswerRule
 from cairn.retrieval.context import CONTEXT_FOLDER, save_context
 from cairn.retrieval.entries import ENTRIES_FILE, Entries, write_entries
-from cairn.retrieval.index import INDEX_FILE, PhotoIndex, build_index, choose_type, read_index, write_index
+from cairn.retrieval.index import INDEX_FILE, PhotoIndex, choose_type, read_index
 from cairn.retrieval.rerankers.base import Context
 from cairn.retrieval.rerankers.prototypes import prototypes_of
 from cairn.retrieval.vectors import Vectors
@@ -53,9 +54,9 @@ def made(photos: int, dimensions: int) -> tuple[NDArray[np.float32], NDArray[np.
 
 
 def write(folder: Path, factory: str, vectors: NDArray[np.float32], ids: NDArray[np.int64]) -> None:
-    """What the index stage writes."""
+    """The files that the index stage writes."""
     folder.mkdir()
-    write_index(build_index(vectors, ids, factory, None), folder / INDEX_FILE)
+    write_random_index(folder, vectors, ids, factory)
     write_entries(folder / ENTRIES_FILE, entries(ids, np.arange(len(ids)) // LANDMARK))
 
 

@@ -31,7 +31,9 @@ import httpx
 import numpy as np
 import serving_in_process
 import serving_load
+from costs import costs
 from numpy.typing import NDArray
+from photos_made import first_photos
 from serving_in_process import Way
 from serving_load import Log, Target
 from tritonclient import grpc
@@ -39,16 +41,13 @@ from tritonclient import grpc
 from cairn.client.given import found_in
 from cairn.client.options import PHOTOS_A_REQUEST
 from cairn.files import write_json
-from cairn.manifest import read_images
 from cairn.photos import DecodeError
-from cairn.pictures.costs import costs
 from cairn.progress import progress
 from cairn.serving.command import LOOPBACK
 from cairn.serving.control import Control, read
 from cairn.serving.runtime import ServerError
 from cairn.serving.server import default_photos, default_server_env, free_ports, started
 from cairn.serving.threads import VARIABLE as THREADS_VARIABLE
-from cairn.shards import ShardReader
 
 ROOT = Path(__file__).parents[1]
 MANY = PHOTOS_A_REQUEST  # where a client has many photos, as `cairn query` does
@@ -100,9 +99,7 @@ class Shape(NamedTuple):
 def read_photos(folder: Path, count: int) -> list[bytes]:
     """The first photos of a manifest with its shards, or of a folder of image files. Raises BenchError without one."""
     if (folder / MANIFEST).exists():
-        rows = read_images(folder).slice(0, count).to_pylist()
-        with ShardReader(folder) as reader:
-            return [reader.read(row["shard"], row["offset"], row["size"]) for row in rows]
+        return first_photos(folder, count)
     photos = [path.read_bytes() for path in found_in(folder)[:count] if path.is_file()]
     if not photos:
         raise BenchError(f"{folder}: no {MANIFEST} and no image files; name a folder of photos with --photos")

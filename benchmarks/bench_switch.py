@@ -21,12 +21,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from photos_made import first_photos
 
 from cairn.client import Answer, Client
 from cairn.client.main import main as cairn
-from cairn.manifest import read_images
 from cairn.serving.server import LOOPBACK, default_server_env, free_ports, started
-from cairn.shards import ShardReader
 
 
 class Request(NamedTuple):
@@ -35,13 +34,6 @@ class Request(NamedTuple):
     sent: float
     done: float
     version: int | None
-
-
-def read_photos(folder: Path, count: int) -> list[bytes]:
-    """The first ones of a manifest."""
-    rows = read_images(folder).slice(0, count).to_pylist()
-    with ShardReader(folder) as reader:
-        return [reader.read(row["shard"], row["offset"], row["size"]) for row in rows]
 
 
 def ask(address: str, photos: list[bytes], enough: threading.Event, log: list[Request]) -> None:
@@ -106,7 +98,7 @@ def main() -> None:
     parser.add_argument("--switches", type=int, default=6)
     parser.add_argument("--pause", type=float, default=2.0, help="seconds between two switches")
     args = parser.parse_args()
-    photos = read_photos(args.photos, 64)
+    photos = first_photos(args.photos, 64)
     with tempfile.TemporaryDirectory() as name:
         folder, serve = Path(name), Path(name) / "serve"
         serve.mkdir()

@@ -18,7 +18,7 @@ from torch import nn
 
 from cairn.allocation import keep_memory
 from cairn.networks.backbones import default_size
-from cairn.networks.device import best_device
+from cairn.networks.device import autocast, best_device
 from cairn.training.layout import as_laid_out, lay_out
 
 BACKBONES = ("vit_tiny_patch16_224", "mobilenetv2_100", "resnet18", "resnet50", "vgg16_bn", "efficientnet_b1")
@@ -27,7 +27,7 @@ BACKBONES = ("vit_tiny_patch16_224", "mobilenetv2_100", "resnet18", "resnet50", 
 def step(network: nn.Module, images: torch.Tensor, precision: str) -> tuple[float, float]:
     """Seconds of the forward and of the backward pass."""
     start = time.perf_counter()
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bf16"):
+    with autocast(images.device, precision):
         features = network(images)
     between = time.perf_counter()
     features.float().square().sum().backward()

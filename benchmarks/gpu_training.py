@@ -194,7 +194,7 @@ def course(name: str, settings: Settings, places: Sequence[Location], way: Way, 
     many = [places[at % len(places)] for at in range(STEPS * settings.batch)]
     classes = np.arange(len(many)) % CLASSES
     photos = AugmentedPhotos(many, preprocessing(name), schedule.augment, params.seed)
-    batches = Shuffled(len(many), settings.batch, params.seed, drop_last=True).batches()
+    batches = Shuffled(len(many), settings.batch, params.seed).batches()
     return TimedEpoch(0, batches, classes, photos, params.train, "bf16", params.seed, settings, window, way.given)
 
 

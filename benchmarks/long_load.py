@@ -33,8 +33,9 @@ from pathlib import Path
 
 import grpc
 import numpy as np
-from bench_switch import add, publish, read_photos
+from bench_switch import add, publish
 from fuzz_server import INFER, TIMEOUT_S, WINDOW, Wrong, corpus, grown, memory, processes, unfit, wrong
+from photos_made import first_photos
 from PIL import Image
 from serving_load import arrivals
 
@@ -228,7 +229,7 @@ def main() -> int:
     parser.add_argument("--repository", type=Path, default=Path("triton_repo"))
     parser.add_argument("--photos", type=Path, default=Path("build/clean"), help="with images.parquet and shards")
     args = parser.parse_args()
-    photos, seen = read_photos(args.photos, SOME_PHOTOS), Seen()
+    photos, seen = first_photos(args.photos, SOME_PHOTOS), Seen()
     with tempfile.TemporaryDirectory(prefix="cairn-load-") as name:
         folder, serve = Path(name), Path(name) / "serve"
         serve.mkdir()

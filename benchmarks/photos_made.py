@@ -1,4 +1,4 @@
-"""Photos for benchmarks: those of a folder, or made ones whose JPEG is about as large as a camera's."""
+"""Photos for benchmarks: those of a manifest or a folder, or made ones whose JPEG is about as large as a camera's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from cairn.manifest import read_images
 from cairn.photos import DecodeError, decode
+from cairn.shards import ShardReader
 
 MAX_MEGAPIXELS = 100.0
 
@@ -69,6 +71,13 @@ def contents(folder: Path | None, count: int, short_side: int) -> list[bytes]:
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     chosen = [paths[at].read_bytes() for at in np.linspace(0, len(paths) - 1, min(count, len(paths))).astype(int)]
     return [content for content in chosen if _readable(content)]
+
+
+def first_photos(folder: Path, count: int) -> list[bytes]:
+    """The first photos of a manifest, out of its shards."""
+    rows = read_images(folder).slice(0, count).to_pylist()
+    with ShardReader(folder) as reader:
+        return [reader.read(row["shard"], row["offset"], row["size"]) for row in rows]
 
 
 def _readable(content: bytes) -> bool:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from index_made import write_random_index
 
 from cairn.answering.preprocess import prepare
 from cairn.export.onnx import write_onnx
@@ -17,7 +18,7 @@ from cairn.params import load_params
 from cairn.retrieval.answer import ANSWER_FILE, AnswerRule
 from cairn.retrieval.context import CONTEXT_FOLDER, save_context
 from cairn.retrieval.entries import ENTRIES_FILE, Entries
-from cairn.retrieval.index import INDEX_FILE, build_index, choose_type, write_index
+from cairn.retrieval.index import choose_type
 from cairn.retrieval.rerankers.base import Context
 from cairn.retrieval.rerankers.knn_vote import KnnVoteParams
 from cairn.serving.preparing import PREPROCESS_FILE
@@ -57,7 +58,7 @@ def make(folder: Path, source: Path, params: Path, backbone: str, photos: list[b
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     for row, photo in enumerate(photos[: len(ids)]):
         vectors[row] = embed_batch(network, torch.from_numpy(prepare(photo, how))[None])[0].numpy()
-    write_index(build_index(vectors, ids, choose_type(len(ids), dimensions), None), retrieve / INDEX_FILE)
+    write_random_index(retrieve, vectors, ids, choose_type(len(ids), dimensions))
     save_context(retrieve / CONTEXT_FOLDER, STEPS, Context(), ids, vectors)
     rule = AnswerRule(neighbours=100, steps=STEPS, threshold=0.0, calibration=None)
     (retrieve / ANSWER_FILE).write_text(rule.model_dump_json())

@@ -9,7 +9,7 @@ from pathlib import Path
 from cairn.files import read_json
 from cairn.lineage import lineages_locked, params_locked
 from cairn.stage import REPORTS, numbers
-from cairn.tracking import StageLog, TrackingError, known_lineages, stage_run
+from cairn.tracking import TrackingError, known_lineages, stage_run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,6 +40,6 @@ def backfill(root: Path) -> list[str]:
         if lineage in known or not report.exists():
             continue
         with stage_run(stage, params_locked(root, stage), lineage, restored=True) as log:
-            log(StageLog(numbers(read_json(report))))
+            log(numbers(read_json(report)))
         logged.append(stage)
     return logged

@@ -18,10 +18,10 @@ from ruamel.yaml.error import YAMLError
 from voluptuous import Invalid
 
 from cairn.files import discard, written_aside
+from cairn.lineage import LOCK
 from cairn.yamls import read_yaml
 
 NOTES = Path(".dvc/tmp/rwlock")
-LOCK = Path("dvc.lock")
 CUT = ("m", "md")  # of `hash: md5`
 AGAIN = "`dvc repro` takes what was done from DVC's run cache"
 

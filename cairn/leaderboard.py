@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import sys
 from collections import defaultdict
@@ -29,7 +28,15 @@ from typing import Any, NamedTuple
 
 from cairn.files import written_aside
 from cairn.records import RecordsError, SeedRecord, merged, read_records, write_records
-from cairn.tracking import LINEAGE_TAG, tracking_uri, troubles
+from cairn.tracking import (
+    COMMIT_TAG,
+    LINEAGE_TAG,
+    RESTORED_TAG,
+    STAGE_TAG,
+    experiment_name,
+    tracking_uri,
+    troubles,
+)
 
 FEW = "accuracy with at most {} index photo{} a landmark"
 UNSEEN = "accuracy on landmarks not trained on"
@@ -96,7 +103,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line of `cairn leaderboard`."""
     parser.add_argument(
         "--experiment",
-        default=os.environ.get("CAIRN_MLFLOW_EXPERIMENT", "cairn"),
+        default=experiment_name(),
         metavar="NAME",
         help="the MLflow experiment to read (default: $CAIRN_MLFLOW_EXPERIMENT, or cairn)",
     )
@@ -196,11 +203,11 @@ def _logged(run: Any) -> Logged:
     tags = run.data.tags
     return Logged(
         experiment=tags.get("DVC_EXP_NAME", WORKSPACE),
-        stage=tags.get("cairn.stage", ""),
+        stage=tags.get(STAGE_TAG, ""),
         lineage=tags.get(LINEAGE_TAG, ""),
-        restored=tags.get("cairn.restored") == "true",
+        restored=tags.get(RESTORED_TAG) == "true",
         seed=run.data.params.get("seed"),
-        commit=tags.get("git.commit", "")[:7],
+        commit=tags.get(COMMIT_TAG, "")[:7],
         started=run.info.start_time,
         minutes=(run.info.end_time - run.info.start_time) / 60_000,
         metrics=run.data.metrics,

@@ -87,6 +87,11 @@ def labels_of(images: pa.Table) -> NDArray[np.int64]:
     return np.asarray(pc.fill_null(images["landmark_id"], NONE).to_numpy(), np.int64)
 
 
+def names_of(landmarks: pa.Table) -> dict[int, str]:
+    """The name of each landmark by its id."""
+    return dict(zip(landmarks["landmark_id"].to_pylist(), landmarks["name"].to_pylist(), strict=True))
+
+
 def as_image_id(number: int) -> str:
     """The image id that `as_number` made the number of."""
     return f"{number & 0xFFFFFFFFFFFFFFFF:016x}"

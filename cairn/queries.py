@@ -21,7 +21,7 @@ from cairn.ranks import earlier_alike
 from cairn.retrieval.answer import AnswerRule, answered
 from cairn.retrieval.building import build
 from cairn.retrieval.calibration import Calibration, better, fit
-from cairn.retrieval.index import PhotoIndex, build_index, choose_type
+from cairn.retrieval.index import PhotoIndex, choose_type, lists_of
 from cairn.retrieval.rerankers import Step
 from cairn.retrieval.rerankers.base import Context
 from cairn.retrieval.rerankers.chain import Chain, build_chain, fit_chain, learns
@@ -140,16 +140,13 @@ def gallery_of(photos: Embedded, rows: NDArray[np.int64], params: Params, keep: 
     """
     sides = photos.sides
     ids = image_numbers(sides.images)[rows]
-    if len(rows) <= EXACT_UP_TO:
-        index = build_index(photos.vectors[rows], ids, "Flat", None)
-        yield Gallery(PhotoIndex(index, ids, sides.landmark_ids[rows]), rows)
-        return
+    factory = "Flat" if len(rows) <= EXACT_UP_TO else choose_type(len(rows), photos.vectors.shape[1])
     keep.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=keep) as folder:
-        factory = choose_type(len(rows), photos.vectors.shape[1])
         index = build(photos.vectors, rows, ids, factory, params.seed, Path(folder))
-        held = held_photos(photos.vectors, rows, ids, params.seed)
-        tune(index, held, params.index.recall, params.index.nprobe)
+        if lists_of(index) is not None:
+            held = held_photos(photos.vectors, rows, ids, params.seed)
+            tune(index, held, params.index.recall, params.index.nprobe)
         yield Gallery(PhotoIndex(index, ids, sides.landmark_ids[rows]), rows)
 
 

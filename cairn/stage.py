@@ -17,7 +17,7 @@ from cairn.files import discard, read_json, write_json
 from cairn.lineage import lineage_now, lineages_locked, resumable
 from cairn.params import Params, load_params
 from cairn.processes import joined, launch, rank, started_by_torchrun
-from cairn.tracking import StageLog, stage_run
+from cairn.tracking import flat, stage_run
 from cairn.yamls import read_yaml
 
 PARAMS = Path("params.yaml")
@@ -56,9 +56,9 @@ class Report:
     """What a stage hands back: `content` becomes reports/<stage>.json, the rest goes to MLflow as well."""
 
     content: Mapping[str, Any]
-    history: Sequence[Mapping[str, float]] = ()
+    history: Sequence[Mapping[str, float]] = ()  # a row an epoch, with the key "epoch"
     pictures: Sequence[Path] = ()
-    datasets: Mapping[str, Path] = field(default_factory=dict)
+    datasets: Mapping[str, Path] = field(default_factory=dict)  # name -> parquet file, or Arrow file (.arrow)
 
 
 class StageError(RuntimeError):
@@ -125,7 +125,7 @@ def _run(name: str, work: Callable[[Job], Report | None], logged: bool) -> None:
                 report = made(work(Job(params, keep)))
                 write_json(REPORTS / f"{name}.json", report.content)
                 if log is not None:
-                    log(StageLog(numbers(report.content), report.history, report.pictures, report.datasets))
+                    log(numbers(report.content), report.history, report.pictures, report.datasets)
     if rank() == 0:
         leave(keep, lineage)
 
@@ -163,16 +163,13 @@ def made(report: Report | None) -> Report:
     return report
 
 
-def numbers(content: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+def numbers(content: Mapping[str, Any]) -> dict[str, float]:
     """Every number in nested blocks, by a name that MLflow allows."""
-    found: dict[str, float] = {}
-    for key, value in content.items():
-        name = f"{prefix}{key}".replace(" ", "_")
-        if isinstance(value, Mapping):
-            found.update(numbers(value, f"{name}."))
-        elif isinstance(value, bool | int | float):
-            found["".join(c if c.isalnum() or c in "_-. /" else "_" for c in name)] = float(value)
-    return found
+    return {
+        "".join(c if c.isalnum() or c in "_-./" else "_" for c in name): float(value)
+        for name, value in flat(content).items()
+        if isinstance(value, bool | int | float)
+    }
 
 
 def report_of(name: str) -> dict[str, Any]:

@@ -13,7 +13,6 @@ import subprocess
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,11 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it prints tracebacks of what is told here
 
+# Tags of a run.
 LINEAGE_TAG = "cairn.lineage"
+STAGE_TAG = "cairn.stage"
+RESTORED_TAG = "cairn.restored"
+COMMIT_TAG = "git.commit"
 DATABASE = "mlflow.db"
 
 
@@ -56,16 +59,6 @@ def _told() -> Iterator[None]:
         ) from error
 
 
-@dataclass(frozen=True)
-class StageLog:
-    """What a stage has to tell: numbers, pictures to look at, tables it read or made."""
-
-    metrics: Mapping[str, float]
-    history: Sequence[Mapping[str, float]] = ()  # a row an epoch, with the key "epoch"
-    pictures: Sequence[Path] = ()
-    datasets: Mapping[str, Path] = field(default_factory=dict)  # name -> parquet file, or Arrow file (.arrow)
-
-
 def root() -> Path:
     """Where the database lies: the repository that DVC was started in, else the current folder."""
     return Path(os.environ.get("DVC_ROOT") or Path.cwd())
@@ -84,12 +77,17 @@ def _is_ours() -> bool:
     return tracking_uri() == _our_uri()
 
 
+def experiment_name() -> str:
+    """The MLflow experiment that runs are logged to: CAIRN_MLFLOW_EXPERIMENT, else `cairn`."""
+    return os.environ.get("CAIRN_MLFLOW_EXPERIMENT", "cairn")
+
+
 def choose_experiment() -> None:
-    """Log to CAIRN_MLFLOW_EXPERIMENT, else `cairn`; its pictures lie beside our own database, in mlartifacts/."""
+    """Log to the experiment of `experiment_name`; its pictures lie beside our own database, in mlartifacts/."""
     import mlflow
 
     _use_database()
-    name = os.environ.get("CAIRN_MLFLOW_EXPERIMENT", "cairn")
+    name = experiment_name()
     if _is_ours() and mlflow.get_experiment_by_name(name) is None:
         mlflow.create_experiment(name, artifact_location=(root() / "mlartifacts").as_uri())
     mlflow.set_experiment(name)
@@ -113,8 +111,9 @@ def _use_database() -> None:
 
 @contextmanager
 def stage_run(stage: str, params: Mapping[str, Any], lineage: str, restored: bool = False) -> Iterator[Any]:
-    """An MLflow run for one stage, with its params and tags; yields a function that takes the StageLog.
+    """An MLflow run for one stage, with its params and tags; yields a function that logs what came of it.
 
+    The function takes the metrics and, as cairn.stage.Report has them, the history, pictures and datasets.
     Raises TrackingError, but for an error of the work within, which goes first.
     """
     import mlflow
@@ -136,15 +135,20 @@ def stage_run(stage: str, params: Mapping[str, Any], lineage: str, restored: boo
 
 
 @_told()
-def _log(log: StageLog) -> None:
+def _log(
+    metrics: Mapping[str, float],
+    history: Sequence[Mapping[str, float]] = (),
+    pictures: Sequence[Path] = (),
+    datasets: Mapping[str, Path] | None = None,
+) -> None:
     import mlflow
 
-    mlflow.log_metrics({name: float(value) for name, value in log.metrics.items()})
-    for row in log.history:
+    mlflow.log_metrics({name: float(value) for name, value in metrics.items()})
+    for row in history:
         mlflow.log_metrics({k: v for k, v in row.items() if k != "epoch"}, step=int(row["epoch"]))
-    for picture in log.pictures:
+    for picture in pictures:
         mlflow.log_artifact(str(picture), "pictures")
-    for name, table in log.datasets.items():
+    for name, table in (datasets or {}).items():
         mlflow.log_input(_dataset(name, table), context=name)
 
 
@@ -163,9 +167,9 @@ def tags(stage: str, lineage: str, restored: bool) -> dict[str, str]:
     """What a run is found by: its lineage, the commit and whether it was clean, the DVC experiment."""
     found = {
         LINEAGE_TAG: lineage,
-        "cairn.stage": stage,
-        "cairn.restored": str(restored).lower(),
-        "git.commit": _git("rev-parse", "HEAD"),
+        STAGE_TAG: stage,
+        RESTORED_TAG: str(restored).lower(),
+        COMMIT_TAG: _git("rev-parse", "HEAD"),
         "git.dirty": str(bool(_git("status", "--porcelain", "--untracked-files=no"))).lower(),
     }
     for variable in ("DVC_STAGE", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV"):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from cairn.evaluation import calibration_figures, figures, predictions, report
 from cairn.files import write_form, write_table, written_aside
 from cairn.local_photos import local_steps, with_features
-from cairn.manifest import read_landmarks
+from cairn.manifest import names_of, read_landmarks
 from cairn.metrics.calibration import reliability
 from cairn.metrics.coverage import Curve, precision_coverage
 from cairn.params import Params
@@ -66,8 +66,7 @@ def evaluate(job: Job) -> Report:
     served = asked_as_served(photos, gallery, asked, job.params, given)
     rule, test = asked.rule, asked.test
     probabilities = probabilities_of(asked)
-    landmarks = read_landmarks(CLEAN)
-    names = dict(zip(landmarks["landmark_id"].to_pylist(), landmarks["name"].to_pylist(), strict=True))
+    names = names_of(read_landmarks(CLEAN))
     relevant = in_gallery(sides, gallery.rows, test)
     content = {
         **report(test, relevant, rule, names),

@@ -21,7 +21,7 @@ from cairn.export.parity import Parity, compare
 from cairn.export.repository import EMBED, place
 from cairn.export.tensorrt import key_here, make_plan, readiness, remove_plan, tensorrt_maker
 from cairn.export.triton_configs import NetworkSizes, write_configs
-from cairn.files import written_aside
+from cairn.files import write_form, written_aside
 from cairn.locations import Location, Readers
 from cairn.networks.embedder import Embedder, load_embedder
 from cairn.params import ExportParams
@@ -49,7 +49,7 @@ def export(job: Job) -> Report:
         folder.mkdir()
         for precision, network in (("fp32", embedder), ("fp16", HalfEmbedder(embedder))):
             write_onnx(network, how, folder / FILES[precision], params.opset, params.max_batch)
-        recipe.write(folder / RECIPE_FILE)
+        write_form(folder / RECIPE_FILE, recipe)
         parity = measure(embed(embedder, places, 16), images, folder, params, job.params.threads)
     remove_plan(EMBED / "1")
     place(EXPORT / FILES["fp32"], EXPORT / FILES["fp16"], how, INDEX, CLEAN / "landmarks.parquet", EVALUATION)

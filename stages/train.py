@@ -14,7 +14,7 @@ import torch
 
 from cairn.files import written_aside
 from cairn.locations import Photos
-from cairn.manifest import read_landmarks
+from cairn.manifest import names_of, read_landmarks
 from cairn.networks.embedder import Embedder, save_embedder
 from cairn.pictures.attention_maps import attention_maps
 from cairn.pictures.loss_curves import loss_curves
@@ -76,8 +76,7 @@ def draw_attention(embedder: Embedder, side: Photos, sides: Sides) -> list[Path]
     """The sheet of the attention branch, if there is one."""
     if embedder.branches[0].attention is None:
         return []
-    landmarks = read_landmarks(CLEAN)
-    names = dict(zip(landmarks["landmark_id"].to_pylist(), landmarks["name"].to_pylist(), strict=True))
+    names = names_of(read_landmarks(CLEAN))
     rows = attention_rows(embedder, side, [names[landmark] for landmark in trained_landmarks(sides).tolist()])
     attention_maps(rows, ATTENTION, "Where the network looks, and what its attention branch says")
     return [ATTENTION]

@@ -15,7 +15,7 @@ import pytest
 from cairn.client.main import main
 from cairn.leaderboard import Logged, marks, records_of, row_and_seed, rows_of
 from cairn.records import SeedRecord, merged, read_records, write_records
-from cairn.tracking import StageLog, stage_run
+from cairn.tracking import stage_run
 
 OPENING, CLOSING = marks("leaderboard")
 
@@ -32,7 +32,7 @@ TABLE = """\
 def log_run(stage: str, lineage: str, seed: int, figures: dict[str, float], minutes: float, restored: bool) -> None:
     """Log a run; MLflow is then told that it took `minutes`."""
     with stage_run(stage, {"seed": seed}, lineage, restored) as log:
-        log(StageLog(figures))
+        log(figures)
     client = mlflow.MlflowClient()
     run = client.get_run(mlflow.last_active_run().info.run_id)
     client.set_terminated(run.info.run_id, end_time=run.info.start_time + round(minutes * 60_000))
@@ -50,7 +50,7 @@ def evaluate(gap: float, accuracy: float, coverage: float, seed: int = 1, restor
 
 def fail(stage: str, figures: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="broken"), stage_run(stage, {"seed": 1}, "never") as log:
-        log(StageLog(figures))
+        log(figures)
         raise ValueError("broken")
 
 

@@ -32,15 +32,16 @@ def pixels(content: bytes, how: Preprocessing) -> NDArray[np.uint8]:
     """Encoded photo -> RGB uint8 [size, size, 3], which exported networks normalise by themselves: a quarter of the
     bytes to move. Raises cairn.photos.DecodeError.
     """
-    return np.asarray(_at_size(content, how))
+    return np.asarray(at_size(content, how))
 
 
 def prepare(content: bytes, how: Preprocessing) -> NDArray[np.float32]:
     """Encoded photo -> float32 [3, size, size], normalised. Raises cairn.photos.DecodeError."""
-    return normalise(_at_size(content, how), how)
+    return normalise(at_size(content, how), how)
 
 
-def _at_size(content: bytes, how: Preprocessing) -> Image.Image:
+def at_size(content: bytes, how: Preprocessing) -> Image.Image:
+    """Encoded photo -> RGB image of size x size pixels. Raises cairn.photos.DecodeError."""
     return fitted(decode(content, how.short_side, how.max_megapixels), how)
 
 

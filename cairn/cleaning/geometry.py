@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache, partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +17,7 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from cairn.cleaning.neighbours import Doubts, Surroundings
+from cairn.cleaning.spread import places_of, spread
 from cairn.manifest import NONE
 from cairn.params import GeometryVoteParams
 from cairn.photos import decode
@@ -78,13 +78,11 @@ def doubts_by_geometry(
     A landmark photo needs params.min_friends, or as many as its landmark has other groups of near duplicates.
     """
     checks = [check for row in rows if (check := _check(around, row, params)).needed]
-    columns = (images[name].to_pylist() for name in ("image_id", "shard", "offset", "size"))
-    places = [Member(*place) for place in zip(*columns, strict=True)]
-    tasks = list(_tasks(checks, around, places))
+    tasks = list(_tasks(checks, around, places_of(images)))
     doubts: Doubts = {}
     bar: tqdm[None]
     with progress((), "compare photos by geometry", total=len(checks)) as bar:
-        for fits in _run(partial(compare, raw, params, max_megapixels), tasks, workers):
+        for fits in spread(partial(compare, raw, params, max_megapixels), tasks, workers):
             for fit in fits:
                 said = _doubt(fit, int(around.labels[fit.check.row]))
                 if said:
@@ -111,15 +109,6 @@ def _tasks(checks: list[Check], around: Surroundings, places: list[Member]) -> I
     for together in alike.values():
         rows = sorted({row for check in together for row in (check.row, *check.candidates)})
         yield Task(together, {row: places[row] for row in rows}, {row: int(around.labels[row]) for row in rows})
-
-
-def _run(work: partial[list[Fit]], tasks: list[Task], workers: int) -> Iterator[list[Fit]]:
-    if workers == 1 or len(tasks) < 2:
-        yield from map(work, tasks)
-        return
-    # A fresh process each: torch or FAISS threads of the parent do not survive a fork.
-    with get_context("forkserver").Pool(min(workers, len(tasks))) as pool:
-        yield from pool.imap(work, tasks)
 
 
 def compare(raw: Path, params: GeometryVoteParams, max_megapixels: float, task: Task) -> list[Fit]:

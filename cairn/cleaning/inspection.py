@@ -7,13 +7,13 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import imagehash
 import pyarrow as pa
 from PIL import Image
 
+from cairn.cleaning.spread import places_of, spread
 from cairn.params import CleanParams
 from cairn.photos import JPEG_SIDE, DecodeError, decode, true_size
 from cairn.progress import progress
@@ -44,15 +44,9 @@ class Look:
 
 def inspect(raw: Path, images: pa.Table, params: CleanParams) -> Iterator[Look]:
     """Look at every photo of the manifest in its order, with params.workers processes."""
-    columns = (images[name].to_pylist() for name in ("image_id", "shard", "offset", "size"))
-    places = [Member(*row) for row in zip(*columns, strict=True)]
-    look = partial(look_at, raw, params)
-    if params.workers == 1:
-        yield from progress(map(look, places), "look at photos", len(places))
-        return
-    # A fresh process each: torch or FAISS threads of the parent do not survive a fork.
-    with get_context("forkserver").Pool(params.workers) as pool:
-        yield from progress(pool.imap(look, places, chunksize=16), "look at photos", len(places))
+    places = places_of(images)
+    looks = spread(partial(look_at, raw, params), places, params.workers, together=16)
+    yield from progress(looks, "look at photos", len(places))
 
 
 def look_at(raw: Path, params: CleanParams, place: Member) -> Look:

@@ -30,7 +30,7 @@ def place(
     network.json says which networks these are; `half` is the FP16 one, which TensorRT plans are built from. Published
     versions of the index that are made from another export are removed.
     """
-    NetworkHashes(fp32=sha256_of(network), fp16=sha256_of(half)).write(HASHES)
+    write_form(HASHES, NetworkHashes(fp32=sha256_of(network), fp16=sha256_of(half)))
     write_form(PREPROCESSING, preprocessing)
     copies = {
         NETWORK: network,

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from cairn.export.onnx_run import run_onnx
-from cairn.files import discard, sha256_of, written_aside
+from cairn.files import discard, sha256_of, write_form, written_aside
 from cairn.serving.plans import (
     PLAN_FILE,
     SIDECAR_FILE,
@@ -116,7 +116,7 @@ def make_plan(
         parity_photos=len(images),
         least_cosine=round(least, 6),
     )
-    sidecar.write(sidecar_of(kept))
+    write_form(sidecar_of(kept), sidecar)
     place_plan(kept, sidecar, model)
     return sidecar
 
@@ -157,7 +157,7 @@ def place_plan(plan: Path, sidecar: Sidecar, model: Path) -> None:
     remove_plan(model)
     with written_aside(model / PLAN_FILE) as aside:
         shutil.copyfile(plan, aside)
-    sidecar.write(model / SIDECAR_FILE)
+    write_form(model / SIDECAR_FILE, sidecar)
 
 
 def remove_plan(model: Path) -> None:

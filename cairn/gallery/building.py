@@ -43,7 +43,7 @@ class Names:
     """The landmarks of an index.
 
     table: with the columns of LANDMARKS
-    ids: each name, as `plain` makes it, and the ids of the landmarks that are called so
+    ids: each name, as `as_compared` makes it, and the ids of the landmarks that are called so
     """
 
     table: pa.Table

@@ -76,7 +76,7 @@ class Added:
 
 @dataclass(frozen=True)
 class Gallery:
-    """What all changes come to. Names are as `plain` makes them.
+    """What all changes come to. Names are as `as_compared` makes them.
 
     added: image id -> the photo
     landmark_ids: name -> the gallery's own id of it, which it keeps for good

@@ -17,7 +17,7 @@ class Softmax(LossHead):
     2016, arXiv:1512.00567).
     """
 
-    def __init__(self, dimensions: int, classes: int, label_smoothing: float = 0.0) -> None:
+    def __init__(self, dimensions: int, classes: int, label_smoothing: float) -> None:
         super().__init__()
         self.label_smoothing = label_smoothing
         self.linear = nn.Linear(dimensions, classes)

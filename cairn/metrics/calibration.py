@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cairn.metrics.inputs import MetricError
+from cairn.metrics.inputs import MetricError, per_answer
 
 
 class Reliability(NamedTuple):
@@ -67,16 +67,12 @@ def brier_score(probabilities: ArrayLike, right: ArrayLike) -> float:
 
 
 def _answers(probabilities: ArrayLike, right: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    values, flags = np.asarray(probabilities, dtype=np.float64), np.asarray(right)
-    if values.ndim != 1 or values.shape != flags.shape:
-        raise MetricError(f"probabilities {values.shape} and right {flags.shape} must both be [n], a row per answer")
-    if flags.size and flags.dtype != np.bool_:
-        raise MetricError(f"right must be bool, not {flags.dtype}; compare predicted with true labels first")
+    values, flags = per_answer("probabilities", probabilities, right)
     outside = ~((values >= 0) & (values <= 1))
     if outside.any():
         row = int(outside.argmax())
         raise MetricError(f"probability {row} is {values[row]}; it must be in [0, 1]")
-    return values, flags.astype(np.bool_)
+    return values, flags
 
 
 def _require_answers(count: int) -> None:

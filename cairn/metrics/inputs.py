@@ -20,18 +20,26 @@ def scored_answers(
     Raises MetricError if the shapes differ, right is not bool, a score is NaN, there is no landmark query, or more
     answers are right than there are landmark queries.
     """
-    values, flags = np.asarray(scores, dtype=np.float64), np.asarray(right)
-    if values.ndim != 1 or values.shape != flags.shape:
-        raise MetricError(f"scores {values.shape} and right {flags.shape} must both be [n], a row per answer")
-    if flags.size and flags.dtype != np.bool_:
-        raise MetricError(f"right must be bool, not {flags.dtype}; compare predicted with true labels first")
+    values, flags = per_answer("scores", scores, right)
     if np.isnan(values).any():
         raise MetricError(f"score {int(np.isnan(values).argmax())} is NaN; leave queries without an answer out")
     require_landmark_queries(landmark_queries)
-    flags = flags.astype(np.bool_)
     if flags.sum() > landmark_queries:
         raise MetricError(f"{flags.sum()} right answers to {landmark_queries} landmark queries; count the queries anew")
     return values, flags
+
+
+def per_answer(name: str, values: ArrayLike, right: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """`values`, which `name` names in errors, as float64 [n] and right as bool [n], one row per answer.
+
+    Raises MetricError if the shapes differ or right is not bool.
+    """
+    numbers, flags = np.asarray(values, dtype=np.float64), np.asarray(right)
+    if numbers.ndim != 1 or numbers.shape != flags.shape:
+        raise MetricError(f"{name} {numbers.shape} and right {flags.shape} must both be [n], a row per answer")
+    if flags.size and flags.dtype != np.bool_:
+        raise MetricError(f"right must be bool, not {flags.dtype}; compare predicted with true labels first")
+    return numbers, flags.astype(np.bool_)  # no answers at all may come as an empty list, which numpy calls float64
 
 
 def labels(true: ArrayLike, predicted: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

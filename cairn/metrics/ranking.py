@@ -22,7 +22,7 @@ def recall_at_k(true: ArrayLike, ranked: ArrayLike, k: int) -> float:
     return float(hits[shown].any(axis=1).mean())
 
 
-def mean_average_precision(true: ArrayLike, ranked: ArrayLike, relevant: ArrayLike, k: int = 100) -> float:
+def mean_average_precision(true: ArrayLike, ranked: ArrayLike, relevant: ArrayLike, k: int) -> float:
     """mAP@k in [0, 1]: the mean of `average_precision` over landmark queries with a photo in the index.
 
     true and ranked as in `recall_at_k`; relevant: int [n], how many photos of the query's landmark the index holds.
@@ -39,7 +39,7 @@ def mean_average_precision(true: ArrayLike, ranked: ArrayLike, relevant: ArrayLi
     return float(average_precision(hits[kept], counts[kept], k).mean())
 
 
-def average_precision(hits: ArrayLike, relevant: ArrayLike, k: int = 100) -> NDArray[np.float64]:
+def average_precision(hits: ArrayLike, relevant: ArrayLike, k: int) -> NDArray[np.float64]:
     """AP@k per query, float64 [n] in [0, 1]: 1 / min(m, k) times the sum over ranks i <= k of P(i) rel(i).
 
     hits: bool [n, depth], rel: whether the photo at each rank is right. relevant: int [n], m: how many right photos

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from cairn.answering.preprocess import Colour, Preprocessing
 from cairn.networks.attention import AttentionBackbone, AttentionBranch
 from cairn.networks.backbones import FeatureShape, colours, default_size, feature_shape, features_of, make_backbone
+from cairn.networks.device import autocast
 from cairn.networks.necks import NECKS, STARTED
 from cairn.networks.params import AttentionParams, NeckName, PoolingName, Precision
 from cairn.networks.pooling import POOLINGS
@@ -261,5 +262,5 @@ def load_embedder(folder: Path) -> Embedder:
 def embed_batch(embedder: Embedder, images: Tensor, precision: Precision = "fp32") -> Tensor:
     """Unit vectors on the CPU, float32 [batch, dimensions], computed on the embedder's own device."""
     device = next(embedder.parameters()).device
-    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+    with autocast(device, precision):
         return embedder(images.to(device, non_blocking=True)).float().cpu()  # type: ignore[no-any-return]

@@ -28,19 +28,17 @@ TITLES = {
 
 def draw_answers(
     test: Judged, curve: Curve, rule: AnswerRule, names: Mapping[int, str], read: ReadImage, folder: Path, target: float
-) -> list[Path]:
-    """Write every picture of an evaluation into `folder`; give their paths."""
-    paths = [folder / "precision_coverage.png", folder / "score_histograms.png"]
-    draw_precision_coverage(curve, paths[0], "Precision and coverage", rule.threshold, target)
+) -> None:
+    """Write every picture of an evaluation into `folder`."""
+    draw_precision_coverage(curve, folder / "precision_coverage.png", "Precision and coverage", rule.threshold, target)
     distractor = test.true == NONE
     wrong = ~distractor & ~test.right
     scores = test.scores
-    score_histograms(scores[test.right], scores[wrong], scores[distractor], paths[1], threshold=rule.threshold)
+    path = folder / "score_histograms.png"
+    score_histograms(scores[test.right], scores[wrong], scores[distractor], path, threshold=rule.threshold)
     for name, rows in order_for_people(test).items():
-        path = folder / f"{name}.png"
-        contact_sheet([sheet_row(test, row, names, read) for row in rows[:ROWS].tolist()], path, TITLES[name])
-        paths.append(path)
-    return paths
+        sheet = [sheet_row(test, row, names, read) for row in rows[:ROWS].tolist()]
+        contact_sheet(sheet, folder / f"{name}.png", TITLES[name])
 
 
 def sheet_row(test: Judged, row: int, names: Mapping[int, str], read: ReadImage) -> SheetRow:

@@ -31,7 +31,7 @@ class AttentionRow(NamedTuple):
     attention: NDArray[np.floating]  # [height, width] of any size, in [0, 1]
     caption: str  # the landmark's name
     said: str  # the answer, its score
-    right: bool | None = None  # None: neither
+    right: bool
 
 
 def attention_maps(rows: Sequence[AttentionRow], path: Path, title: str) -> None:

@@ -12,36 +12,31 @@ from matplotlib.ticker import MaxNLocator
 from cairn.pictures.style import INK, SERIES, chart, write_note
 
 TITLE, LOSS = "Training", "train_loss"
+SCORES = "validation_gap", "validation_accuracy"  # better when higher; the first one's best epoch is marked
+PANELS = (LOSS,), SCORES
 Epochs = Sequence[Mapping[str, float | None]]
 
 
-def loss_curves(
-    epochs: Epochs,
-    path: Path,
-    scores: Sequence[str] = ("validation_gap", "validation_accuracy"),
-) -> None:
-    """Draw a table of epochs (a row each, in order, numbered from 1) to a PNG at `path`.
+def loss_curves(epochs: Epochs, path: Path) -> None:
+    """Draw LOSS and SCORES of a table of epochs (a row each, in order, numbered from 1) to a PNG at `path`.
 
-    scores: the columns drawn below the loss, better when higher; the first one's best epoch is marked. None or NaN
-    leaves a gap. Without epochs the PNG says so. Raises ValueError if a column is in no row.
+    None or NaN leaves a gap. Without epochs the PNG says so. Raises ValueError if a column is in no row.
     """
     if not epochs:
         write_note(path, TITLE, "No epochs were trained: the network is used as it came.")
         return
     known = {name for row in epochs for name in row}
-    missing = [name for name in (LOSS, *scores) if name not in known]
+    missing = [name for name in (LOSS, *SCORES) if name not in known]
     if missing:
         raise ValueError(f"{path}: no columns {missing} to draw; the epochs have {sorted(known)}")
-    panels = [names for names in ((LOSS,), scores) if names]
-    with chart(path, size=(8.0, 1.2 + 2.4 * len(panels))) as figure:
-        drawn = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
+    with chart(path, size=(8.0, 6.0)) as figure:
+        drawn = figure.subplots(len(PANELS), 1, sharex=True)
         drawn[0].set_title(TITLE)
         first_colour = 0
-        for axes, names in zip(drawn, panels, strict=True):
+        for axes, names in zip(drawn, PANELS, strict=True):
             _draw(axes, epochs, names, first_colour)
             first_colour += len(names)
-        if scores:
-            _mark_best(drawn[-1], _spelt(scores[0]), _column(epochs, scores[0]))
+        _mark_best(drawn[-1], _spelt(SCORES[0]), _column(epochs, SCORES[0]))
         drawn[-1].set_xlabel("epoch")
         drawn[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         drawn[-1].set_xlim(0.7, len(epochs) + 0.3)

@@ -14,7 +14,7 @@ from cairn.evaluation import Judged, order_for_people
 from cairn.manifest import NONE
 from cairn.pictures.answers import name_of
 from cairn.pictures.photos import ReadImage
-from cairn.pictures.style import GROUND, INK, MAIN, PAPER, QUIET, RIGHT, RULE, WRONG, font, write_note, write_sheet
+from cairn.pictures.style import GROUND, INK, PAPER, QUIET, RIGHT, RULE, WRONG, font, write_note, write_sheet
 from cairn.pictures.tiles import (
     BORDER,
     CAPTION_LINE,
@@ -54,7 +54,7 @@ class MatchRow(NamedTuple):
     photo_points: NDArray[np.floating]
     caption: str  # below the query
     said: str  # below the photo
-    right: bool | None = None  # whether the photo shows the query's landmark; None: neither
+    right: bool  # whether the photo shows the query's landmark
 
 
 def matched_points(rows: Sequence[MatchRow], path: Path, title: str) -> None:
@@ -87,16 +87,16 @@ def panel_left(side: int) -> int:
 
 
 def _draw_row(sheet: Image.Image, pen: ImageDraw.ImageDraw, top: int, row: MatchRow) -> None:
-    colour = {None: MAIN, True: RIGHT, False: WRONG}[row.right]
+    colour = RIGHT if row.right else WRONG
     count = len(row.query_points)
     drawn = np.linspace(0, count, min(count, MOST_LINES), endpoint=False).astype(np.int64)
-    judged = {None: "", True: ", the same landmark", False: ", another landmark"}[row.right]
-    fit = f"{count} point{'' if count == 1 else 's'} fit{judged}"
+    judged = "the same landmark" if row.right else "another landmark"
+    fit = f"{count} point{'' if count == 1 else 's'} fit, {judged}"
     captions = row.caption, f"{fit}\n{row.said}"
     ends = []
     for side, (image, points) in enumerate(((row.query, row.query_points), (row.photo, row.photo_points))):
         left = panel_left(side)
-        border = colour if side and row.right is not None else RULE
+        border = colour if side else RULE
         pen.rectangle((left, top, left + PANEL - 1, top + PANEL - 1), fill=GROUND, outline=border, width=BORDER)
         photo = fitted(image, SIDE)
         corner = left + BORDER + (SIDE - photo.width) // 2, top + BORDER + (SIDE - photo.height) // 2

@@ -11,9 +11,7 @@ from cairn.metrics.coverage import Curve
 from cairn.pictures.style import INK, MAIN, QUIET, WRONG, chart, write_note
 
 
-def precision_coverage(
-    curve: Curve, path: Path, title: str, threshold: float | None = None, target: float | None = None
-) -> None:
+def precision_coverage(curve: Curve, path: Path, title: str, threshold: float, target: float) -> None:
     """Draw a curve of `cairn.metrics.coverage.precision_coverage` to a PNG at `path`.
 
     threshold: the one in use, marked where the curve has its last point of at least that score; inf says that nothing
@@ -26,14 +24,12 @@ def precision_coverage(
         axes = figure.subplots()
         axes.set_title(title)
         axes.plot(100 * curve.coverage, 100 * curve.precision, color=MAIN, marker="o", markersize=3, markevery=[0, -1])
-        if target is not None:
-            axes.axhline(100 * target, color=QUIET, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
-            note = f"wanted precision {100 * target:g} %"
-            axes.annotate(note, (99, 100 * target), xytext=(0, -4), textcoords="offset points", **_SMALL)
+        axes.axhline(100 * target, color=QUIET, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+        note = f"wanted precision {100 * target:g} %"
+        axes.annotate(note, (99, 100 * target), xytext=(0, -4), textcoords="offset points", **_SMALL)
         axes.set(xlabel="coverage: landmark queries answered rightly, %", ylabel="precision: answers that are right, %")
         axes.set(xlim=(0, 100), ylim=(0, 104))
-        if threshold is not None:
-            _mark(axes, curve, threshold)
+        _mark(axes, curve, threshold)
 
 
 _SMALL = {"ha": "right", "va": "top", "color": QUIET, "fontsize": 9}

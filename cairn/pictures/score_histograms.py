@@ -15,12 +15,7 @@ TITLE, BINS = "Scores of the answers", 40
 
 
 def score_histograms(
-    right: ArrayLike,
-    wrong: ArrayLike,
-    distractor: ArrayLike,
-    path: Path,
-    *,
-    threshold: float | None = None,
+    right: ArrayLike, wrong: ArrayLike, distractor: ArrayLike, path: Path, *, threshold: float
 ) -> None:
     """Draw three groups of scores, floats [n] each, to a PNG at `path`: the share of each group per bin.
 
@@ -46,7 +41,7 @@ def score_histograms(
             axes.stairs(heights, edges, color=colour, alpha=0.22, fill=True)
             label = f"{name} ({len(values):,})"
             axes.stairs(heights, edges, color=colour, linewidth=1.8, linestyle=line, label=label)
-        if threshold is not None and math.isfinite(threshold):
+        if math.isfinite(threshold):
             axes.axvline(threshold, color=INK, linewidth=1.2)
             _name_threshold(axes, threshold, edges)
         axes.set(xlabel="score", ylabel="share of the group, %")

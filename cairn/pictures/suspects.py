@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cairn.manifest import as_number
+from cairn.manifest import as_number, names_of
 from cairn.params import CleanParams
 from cairn.pictures.dropped_sheet import MOST_PHOTOS, DroppedRow, dropped_sheet
 from cairn.pictures.photos import open_photos
@@ -27,7 +27,7 @@ def draw_suspects(
     """
     shown = images.filter(pc.is_in(images["image_id"], value_set=pa.array(suspects["image_id"].to_pylist())))
     labels = dict(zip(shown["image_id"].to_pylist(), shown["landmark_id"].to_pylist(), strict=True))
-    names = dict(zip(landmarks["landmark_id"].to_pylist(), landmarks["name"].to_pylist(), strict=True))
+    names = names_of(landmarks)
     doubted = defaultdict(list)
     for image_id, said in zip(suspects["image_id"].to_pylist(), suspects["evidence"].to_pylist(), strict=True):
         doubted[labels[image_id]].append((image_id, said))

@@ -15,13 +15,12 @@ from cairn.retrieval.rerankers.base import Context
 from cairn.retrieval.rerankers.classifier import CLASSIFIER_FILE, SavedClassifier, open_classifier
 from cairn.retrieval.rerankers.prototypes import PROTOTYPES_FILE, Prototypes
 from cairn.retrieval.rerankers.similarity import VectorsById
-from cairn.retrieval.vectors import UnitVectors
+from cairn.retrieval.vectors import ROWS, UnitVectors
 
 CONTEXT_FOLDER = "context"
 DISTRACTORS_FILE = "distractors.npy"  # unit vectors float32 [n, dimensions] of the train side
 VECTORS_FILE, VECTOR_IDS_FILE = "vectors.npy", "vector_ids.npy"  # of index photos, where a step looks them up
 BOOSTED_FILE = "boosted.txt"
-ROWS = 65536  # copied at a time
 
 
 def save_context(

@@ -59,20 +59,6 @@ def empty_index(dimensions: int, factory: str) -> faiss.Index:
     return index if isinstance(index, faiss.IndexIVF) else faiss.IndexIDMap(index)
 
 
-def build_index(vectors: NDArray[np.float32], ids: NDArray[np.int64], factory: str, nprobe: int | None) -> faiss.Index:
-    """An inner-product index over unit vectors [rows, dimensions] that are all in memory, with ids [rows].
-
-    nprobe: of inverted lists; none: a sixteenth of them. Raises PhotoIndexError as `empty_index` does.
-    """
-    index = empty_index(vectors.shape[1], factory)
-    index.train(vectors)
-    index.add_with_ids(vectors, ids)
-    lists = lists_of(index)
-    if lists is not None:
-        lists.nprobe = nprobe or max(1, lists.nlist // 16)
-    return index
-
-
 def lists_of(index: faiss.Index) -> Any:  # FAISS's types do not know what lists have
     """The inverted lists in an index, a faiss.IndexIVF; none if it has none."""
     return faiss.try_extract_index_ivf(index)

@@ -18,8 +18,8 @@ from pathlib import Path
 
 from cairn.serving.command import EVERYWHERE, CommandError, Serving, add_options, environment, flags, serving_of
 from cairn.serving.control import KEY_VARIABLE, ControlError, new_key
-from cairn.serving.plans import PlanError, check_plan, host
-from cairn.serving.runtime import ServerError, check_path, check_repository
+from cairn.serving.plans import PlanError
+from cairn.serving.runtime import ServerError, check_path, check_serving
 from cairn.serving.watchdog import api_of, look_after
 
 BINARY = "tritonserver"
@@ -57,10 +57,7 @@ def prepared(args: argparse.Namespace) -> Serving:
     """How to serve. Raises what is wrong with the options, the key, the repository or the plan."""
     serving = serving_of(args, new_key())
     check_path(serving.repository)
-    check_repository(serving.repository, serving.embedder)
-    if serving.embedder == "tensorrt":
-        for warning in check_plan(serving.repository / "embed" / "1", host()):
-            print(warning, file=sys.stderr)
+    check_serving(serving)
     if not os.environ.get(KEY_VARIABLE):
         print(f"{KEY_VARIABLE} is not set: a new index will be served after a restart only", file=sys.stderr)
     return serving

@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from cairn.files import FormError, read_form, sha256_of, written_aside
+from cairn.files import FormError, read_form, sha256_of
 
 NETWORK_FILE = "network.json"  # beside the network, written by the export stage
 PLAN_FILE = "model.plan"
@@ -34,11 +34,6 @@ class Written(BaseModel):
     """A small JSON file that one program writes and another reads."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-    def write(self, path: Path) -> None:
-        """Write the file; the same values, the same bytes."""
-        with written_aside(path) as aside:
-            aside.write_text(self.model_dump_json(indent=2) + "\n")
 
 
 class NetworkHashes(Written):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from ctypes.util import find_library
@@ -16,10 +17,10 @@ from typing import NamedTuple
 from cairn.files import discard
 from cairn.gallery.locking import GalleryError
 from cairn.gallery.versions import check_versions, versions_of
-from cairn.serving.command import Embedder
-from cairn.serving.plans import PLAN_FILE
+from cairn.serving.command import Embedder, Serving
+from cairn.serving.plans import PLAN_FILE, check_plan, host
 
-EXPORTED = {
+DATA_FILES = {
     "preprocess": ("preprocess.json",),
     "embed": ("model.onnx",),
     "retrieve": ("index.faiss", "entries.arrow", "landmarks.parquet", "answer.json"),
@@ -102,6 +103,16 @@ def _base_libraries(root: Path, python: str) -> Path:
     return folder
 
 
+def check_serving(serving: Serving) -> None:
+    """Raises ServerError or PlanError if the repository, or the plan where TensorRT is to run the network, cannot be
+    served here. Warns of what may only be slow.
+    """
+    check_repository(serving.repository, serving.embedder)
+    if serving.embedder == "tensorrt":
+        for warning in check_plan(serving.repository / "embed" / "1", host()):
+            print(warning, file=sys.stderr)
+
+
 def check_repository(repository: Path, embedder: Embedder) -> None:
     """Raises ServerError, naming the file, if the models or what the export stage puts beside them are missing, or the
     newest index is one of another network.
@@ -124,7 +135,7 @@ def check_repository(repository: Path, embedder: Embedder) -> None:
 
 
 def _needed(embedder: Embedder) -> dict[str, tuple[str, ...]]:
-    return EXPORTED if embedder != "tensorrt" else {**EXPORTED, "embed": (PLAN_FILE,)}
+    return DATA_FILES if embedder != "tensorrt" else {**DATA_FILES, "embed": (PLAN_FILE,)}
 
 
 def _maker(path: Path) -> str:

@@ -34,14 +34,13 @@ from cairn.serving.command import (
 from cairn.serving.command import environment as command_environment
 from cairn.serving.control import FILE as CONTROL_FILE
 from cairn.serving.control import HEADER, Control, ControlError, new_key, write
-from cairn.serving.plans import PlanError, check_plan
-from cairn.serving.plans import host as host_here
+from cairn.serving.plans import PlanError
 from cairn.serving.runtime import (
     Layout,
     ServerEnv,
     ServerError,
     check_backend,
-    check_repository,
+    check_serving,
     find_server_env,
     lay_out,
     shell_safe,
@@ -167,10 +166,7 @@ def _checked(serving: Serving, env: Path) -> ServerEnv:
     """The server's environment, once nothing that can be seen beforehand keeps the server from starting."""
     found = find_server_env(env)
     check_backend(found, serving.embedder)
-    check_repository(serving.repository, serving.embedder)
-    if serving.embedder == "tensorrt":
-        for warning in check_plan(serving.repository / "embed" / "1", host_here()):
-            print(warning, file=sys.stderr)
+    check_serving(serving)
     hosts = (serving.host, serving.http_host, serving.metrics_host)
     for (name, port), host in zip(serving.ports._asdict().items(), hosts, strict=True):
         _check_port(name, host, port)
@@ -280,7 +276,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _interrupt(number: int, frame: object) -> None:
-    """Leave `started`, which stops the server; a second signal must not cut that short."""
+    """Leave `serve`, which stops the server; a second signal must not cut that short."""
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, signal.SIG_IGN)
     raise KeyboardInterrupt

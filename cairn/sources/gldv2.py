@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from pyarrow import csv
 
 from cairn.files import discard, link
-from cairn.manifest import IMAGES, LANDMARKS
+from cairn.manifest import IMAGES, LANDMARKS, whole
 from cairn.params import Gldv2Params
 from cairn.progress import progress
 from cairn.shards import ShardError, index_shard
@@ -177,10 +177,10 @@ def _labelled(rows: pa.Table) -> tuple[pa.Table, dict[str, int]]:
 def _clean_labels(path: Path) -> tuple[pa.Table, dict[str, int]]:
     """train_clean.csv (landmark_id,images: ids with spaces between) as a row per image."""
     rows = _read_csv(path, [LANDMARK, pa.field("images", pa.string())]).combine_chunks()
-    lists = _whole(pc.split_pattern_regex(pc.utf8_trim_whitespace(rows["images"]), r"\s+"))
+    lists = whole(pc.split_pattern_regex(pc.utf8_trim_whitespace(rows["images"]), r"\s+"))
     ids = pc.list_flatten(lists)
     return _labelled(
-        pa.table({"id": ids, "landmark_id": _whole(rows["landmark_id"]).take(pc.list_parent_indices(lists))})
+        pa.table({"id": ids, "landmark_id": whole(rows["landmark_id"]).take(pc.list_parent_indices(lists))})
     )
 
 
@@ -188,8 +188,8 @@ def _index_labels(listed: Path, labels: Path) -> tuple[pa.Table, dict[str, int]]
     """index_image_to_landmark.csv as far as index.csv lists its images."""
     ids = _read_csv(listed, [ID])["id"]
     rows, _ = _labelled(_read_csv(labels, [ID, LANDMARK]))
-    known = rows.filter(pc.is_in(rows["id"], value_set=_whole(ids)))
-    unlabelled = pc.sum(pc.invert(pc.is_in(ids, value_set=_whole(rows["id"])))).as_py() or 0
+    known = rows.filter(pc.is_in(rows["id"], value_set=whole(ids)))
+    unlabelled = pc.sum(pc.invert(pc.is_in(ids, value_set=whole(rows["id"])))).as_py() or 0
     return known, {"unlabelled": unlabelled, "labelled_not_in_index": rows.num_rows - known.num_rows}
 
 
@@ -229,12 +229,8 @@ def _unique(table: pa.Table, left_out: dict[str, int], path: Path) -> _Labels:
 
 def _firsts(values: pa.ChunkedArray) -> pa.Array:
     """Positions, ascending, of the first occurrence of each value."""
-    codes = _whole(values).dictionary_encode().indices.to_numpy(zero_copy_only=False)
+    codes = whole(values).dictionary_encode().indices.to_numpy(zero_copy_only=False)
     return pa.array(np.sort(np.unique(codes, return_index=True)[1]))
-
-
-def _whole(values: pa.ChunkedArray | pa.Array) -> pa.Array:
-    return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
 
 
 def _index(shards: Sequence[Path], split: str) -> pa.Table:
@@ -267,13 +263,13 @@ def _join(members: pa.Table, labels: _Labels, attribution: pa.Table | None) -> t
 
     images_in_tars = images + not_listed + repeated_in_tars, and listed = images + missing_in_tars.
     """
-    at = pc.index_in(members["image_id"], value_set=_whole(labels.table["id"]))
+    at = pc.index_in(members["image_id"], value_set=whole(labels.table["id"]))
     listed = members.append_column("landmark_id", labels.table["landmark_id"].take(at)).filter(pc.is_valid(at))
     images = listed.take(_firsts(listed["image_id"])).sort_by("image_id")
     nobody = pa.nulls(images.num_rows, pa.string())
     images = images.append_column("author", nobody).append_column("licence", nobody)
     if attribution is not None:
-        row = pc.index_in(images["image_id"], value_set=_whole(attribution["id"]))
+        row = pc.index_in(images["image_id"], value_set=whole(attribution["id"]))
         for name, column in (("author", "author"), ("licence", "license")):
             text = attribution[column].take(row)
             given = pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
@@ -295,7 +291,7 @@ def _landmarks(images: pa.Table, categories: pa.Table | None) -> tuple[pa.Table,
     ids = pc.unique(images["landmark_id"].drop_null()).sort()
     texts: list[str | None] = [None] * len(ids)
     if categories is not None:
-        at = pc.index_in(ids, value_set=_whole(categories["landmark_id"]))
+        at = pc.index_in(ids, value_set=whole(categories["landmark_id"]))
         texts = [text or None for text in categories["category"].take(at).to_pylist()]
     names = [_name(text) if text else "" for text in texts]
     shown = [name or f"landmark {number}" for name, number in zip(names, ids.to_pylist(), strict=True)]

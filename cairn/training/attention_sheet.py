@@ -7,10 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from cairn.answering.preprocess import fitted, normalise
+from cairn.answering.preprocess import at_size, normalise
 from cairn.locations import Photos, Readers
 from cairn.networks.embedder import Embedder
-from cairn.photos import decode
 from cairn.pictures.attention_maps import MOST_PHOTOS, AttentionRow
 
 
@@ -27,7 +26,7 @@ def attention_rows(embedder: Embedder, side: Photos, names: Sequence[str]) -> li
         return []
     how, readers = embedder.config.preprocessing, Readers()
     contents = (readers.read(side.locations[at]) for at in chosen)
-    photos = [fitted(decode(content, how.short_side, how.max_megapixels), how) for content in contents]
+    photos = [at_size(content, how) for content in contents]
     pixels = torch.from_numpy(np.stack([normalise(photo, how) for photo in photos]))
     seen = embedder.seen(pixels.to(next(embedder.parameters()).device))
     if seen.scores is None or seen.attention is None:

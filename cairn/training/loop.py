@@ -22,7 +22,7 @@ from cairn.losses.base import CLASS_BLOCK, LossHead, class_means
 from cairn.losses.partial import Part, draw_classes, part_of, partial_loss
 from cairn.losses.weighting import class_weights
 from cairn.metrics.gap import gap_of
-from cairn.networks.device import best_device
+from cairn.networks.device import autocast, best_device
 from cairn.networks.embedder import Embedder, Seen
 from cairn.networks.necks import STARTED
 from cairn.params import Schedule, TrainParams
@@ -124,13 +124,9 @@ class Network(nn.Module):
         """Where the weights lie."""
         return next(self.embedder.parameters()).device
 
-    def autocast(self, precision: str) -> torch.autocast:
-        """Where the embedder is run: bf16 casts what may be, fp32 nothing."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16")
-
     def seen(self, images: Tensor, precision: str) -> Seen:
         """What the embedder sees of images on any device, its features in float32."""
-        with self.autocast(precision):
+        with autocast(self.device, precision):
             found = self.embedder.seen(images.to(self.device))
         return found._replace(features=found.features.float())
 
@@ -259,7 +255,8 @@ def run_epoch(fitting: Fitting, epoch: Epoch, state: State) -> float:
         classes = torch.from_numpy(epoch.classes[epoch.batches[at]]).to(network.device)
         stepping = (at + 1) % schedule.accumulate == 0 or at + 1 == batches
         with fitting.spread.shared(stepping):
-            seen = fitting.spread.seen(as_laid_out(images, network.device), network.autocast(epoch.precision))
+            casting = autocast(network.device, epoch.precision)
+            seen = fitting.spread.seen(as_laid_out(images, network.device), casting)
             loss = network.loss(gathered(seen), classes, part)
             together = min(schedule.accumulate, batches - at + at % schedule.accumulate)  # the last step may have fewer
             (loss / together).backward()  # type: ignore[no-untyped-call]
@@ -401,7 +398,7 @@ def pooled_features(embedder: Embedder, side: Photos, params: TrainParams, preci
     places = [side.locations[i] for i in chosen.tolist()]
     loader = plain_batches(places, embedder.config.preprocessing, batch_size)
     batches = progress(loader, "start", -(-len(places) // batch_size), "batch")
-    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+    with autocast(device, precision):
         pooled = [embedder.pooled(batch.to(device)).float().cpu() for batch in batches]
     return torch.cat(pooled), torch.from_numpy(side.classes[chosen])
 

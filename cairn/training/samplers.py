@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cairn.params import Schedule, TrainParams
 
-KMEANS_ROUNDS, KMEANS_STARTS = 25, 5
+KMEANS_STARTS = 5
 
 
 class EpochBatches(ABC):
@@ -32,13 +32,15 @@ class EpochBatches(ABC):
 
 
 class Shuffled(EpochBatches):
-    """Every photo once, in a new order each epoch."""
+    """Every photo once, in a new order each epoch. A last batch that is not full is left out, unless it is the only
+    one.
+    """
 
-    def __init__(self, photos: int, batch_size: int, seed: int, drop_last: bool = False) -> None:
-        """`drop_last`: leave out a last batch of fewer than `batch_size` photos, unless it is the only one."""
+    def __init__(self, photos: int, batch_size: int, seed: int) -> None:
+        """`photos`: how many there are."""
         super().__init__(seed)
         self.photos, self.batch_size = photos, batch_size
-        self._used = photos - photos % batch_size if drop_last and photos > batch_size else photos
+        self._used = photos - photos % batch_size if photos > batch_size else photos
 
     def _batches(self, rng: np.random.Generator) -> list[NDArray[np.int64]]:
         order = rng.permutation(self.photos)[: self._used]
@@ -79,7 +81,7 @@ class Subspaces(EpochBatches):
         per_batch: int,
         images: int,
         seed: int,
-        rounds: int = KMEANS_ROUNDS,
+        rounds: int,
     ) -> None:
         """`classes` as in ClassesByImages; `class_means` float32 [classes, dimensions], row c being class c's;
         `rounds` of k-means.
@@ -146,9 +148,7 @@ def check_classes(params: TrainParams, classes: int) -> None:
         )
 
 
-def cluster(
-    means: NDArray[np.float32], clusters: int, at_least: int, seed: int, rounds: int = KMEANS_ROUNDS
-) -> NDArray[np.int64]:
+def cluster(means: NDArray[np.float32], clusters: int, at_least: int, seed: int, rounds: int) -> NDArray[np.int64]:
     """The cluster of each class by k-means over cosines, numbered from 0, int64 [classes].
 
     `means` float32 [classes, dimensions]. Without `rounds` the centres stay where they start, on random classes. While
@@ -232,7 +232,7 @@ def _filled_turns(turns: NDArray[np.int64], most: int, wanted: int, rng: np.rand
 
 
 def _shuffled(classes: NDArray[np.int64], means: NDArray[np.float32], schedule: Schedule, seed: int) -> EpochBatches:
-    return Shuffled(len(classes), schedule.batch_size, seed, drop_last=True)
+    return Shuffled(len(classes), schedule.batch_size, seed)
 
 
 def _classes(classes: NDArray[np.int64], means: NDArray[np.float32], schedule: Schedule, seed: int) -> EpochBatches:

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from cairn.evaluation import order_for_people
-from cairn.manifest import read_landmarks
+from cairn.manifest import names_of, read_landmarks
 from cairn.params import load_params
 from cairn.pictures.answers import sheet_row
 from cairn.pictures.contact_sheet import contact_sheet
@@ -39,8 +39,7 @@ def main() -> None:
     gallery = Gallery(PhotoIndex.open(INDEX), sides.rows(*DATABASE))
     given = Context(classifier=open_classifier(MODEL / CLASSIFIER_FILE))
     test = ask(photos, gallery, params.evaluate.rerank, params, given).test
-    table = read_landmarks(CLEAN)
-    names = dict(zip(table["landmark_id"].to_pylist(), table["name"].to_pylist(), strict=True))
+    names = names_of(read_landmarks(CLEAN))
     ordered = order_for_people(test)
     surest = ordered["surest_right"]
     _, first = np.unique(test.landmark_ids[surest], return_index=True)

@@ -11,7 +11,8 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from photos_made import made
+from made_pixels import made
+from retrieval.made_index import made_index
 
 from cairn.answering.preprocess import Preprocessing
 from cairn.export import repository
@@ -19,7 +20,7 @@ from cairn.export.onnx import HalfEmbedder, write_onnx
 from cairn.export.onnx_run import run_onnx
 from cairn.export.parity import compare
 from cairn.networks.embedder import Embedder, make_embedder
-from cairn.retrieval.index import PhotoIndex, build_index
+from cairn.retrieval.index import PhotoIndex
 from cairn.retrieval.rerankers.base import Context
 from cairn.retrieval.rerankers.chain import build_chain
 from cairn.retrieval.rerankers.knn_vote import KnnVoteParams
@@ -86,7 +87,7 @@ def test_the_same_network_gives_the_same_bytes_without_paths_of_this_machine(tmp
 def test_parity_counts_cosines_and_answers() -> None:
     vectors = np.eye(4, dtype=np.float32)
     ids = np.arange(4)
-    index = PhotoIndex(build_index(vectors, ids, "Flat", None), ids, np.array([10, 11, 12, 13]))
+    index = PhotoIndex(made_index(vectors, ids), ids, np.array([10, 11, 12, 13]))
     nearest = build_chain([KnnVoteParams(top=1, power=1, clip=False)], Context())
     turned = vectors.copy()
     turned[3] = [0.8, 0.0, 0.0, 0.6]  # now nearest to the first

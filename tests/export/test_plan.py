@@ -31,7 +31,7 @@ from cairn.export.tensorrt import (
     remove_plan,
     sidecar_of,
 )
-from cairn.files import sha256_of
+from cairn.files import sha256_of, write_form
 from cairn.manifest import read_images
 from cairn.serving.plans import (
     Gpu,
@@ -125,7 +125,7 @@ class Site(NamedTuple):
 def site(tiny: Tiny, tmp_path: Path) -> Site:
     onnx, model = tmp_path / "embedder.fp16.onnx", tmp_path / "embed" / "1"
     shutil.copyfile(tiny.repository / "embed" / "1" / "model.onnx", onnx)
-    NetworkHashes(fp32="cd" * 32, fp16=sha256_of(onnx)).write(model / "network.json")
+    write_form(model / "network.json", NetworkHashes(fp32="cd" * 32, fp16=sha256_of(onnx)))
     return Site(onnx, tmp_path / "plans", model, KEY.model_copy(update={"onnx_sha256": sha256_of(onnx)}))
 
 
@@ -170,7 +170,7 @@ def kept(folder: Path) -> tuple[Path, Sidecar]:
     beside = Sidecar(
         key=KEY, gpu="a GPU", plan_sha256=sha256_of(plan), settings=SETTINGS, parity_photos=9, least_cosine=0.9999
     )
-    beside.write(sidecar_of(plan))
+    write_form(sidecar_of(plan), beside)
     return plan, beside
 
 
@@ -191,7 +191,7 @@ def test_what_is_placed_is_what_the_server_takes(tmp_path: Path) -> None:
     plan, beside = kept(tmp_path)
     model = tmp_path / "embed" / "1"
     place_plan(plan, beside, model)
-    NetworkHashes(fp32="cd" * 32, fp16="ab" * 32).write(model / "network.json")
+    write_form(model / "network.json", NetworkHashes(fp32="cd" * 32, fp16="ab" * 32))
     assert check_plan(model, Host("11.4.0.106", (Gpu(beside.gpu, "9.0"),))) == []
     remove_plan(model)
     assert [path.name for path in model.iterdir()] == ["network.json"]
@@ -225,7 +225,7 @@ def test_without_a_gpu_no_plan_is_tried_and_it_is_said(capsys: pytest.CaptureFix
 
 @pytest.mark.skipif(not readiness().ready, reason=f"no plan can be built here: {readiness().reason}")
 def test_on_a_gpu_tensorrt_builds_the_plan_and_again_from_its_timings(tiny: Tiny, site: Site, tmp_path: Path) -> None:
-    RECIPE.write(tmp_path / "plan.json")
+    write_form(tmp_path / "plan.json", RECIPE)
     repository = tmp_path / "triton_repo"
     shutil.copytree(tiny.repository, repository)
     shutil.copyfile(site.model / "network.json", repository / "embed" / "1" / "network.json")

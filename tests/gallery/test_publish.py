@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from gallery.made_gallery import NAME, NEW, Place, data_files, query
+from retrieval.made_index import made_index
 from serving.tiny_repository import NAMES, PHOTOS_EACH
 
 from cairn.answering.preprocess import Preprocessing
@@ -24,7 +25,7 @@ from cairn.gallery.versions import check_versions, network_hash, numbers, read_v
 from cairn.manifest import as_image_id, as_number, image_id_of, read_landmarks, write_landmarks
 from cairn.retrieval.context import CONTEXT_FOLDER, open_context, save_context
 from cairn.retrieval.entries import ADDED_PHOTOS, ENTRIES_FILE, Entries
-from cairn.retrieval.index import INDEX_FILE, PhotoIndex, build_index, write_index
+from cairn.retrieval.index import INDEX_FILE, PhotoIndex, write_index
 from cairn.retrieval.rerankers.base import Context
 from cairn.retrieval.rerankers.knn_vote import KnnVoteParams
 from cairn.retrieval.rerankers.prototypes import PROTOTYPES_FILE, Prototypes, prototypes_of
@@ -186,7 +187,7 @@ def with_prototypes(place: Place, factory: str) -> tuple[np.ndarray, Entries]:
     look_up = open_context(base / CONTEXT_FOLDER).vectors
     assert look_up is not None
     vectors = look_up(entries.image_ids)
-    write_index(build_index(vectors, entries.image_ids, factory, 4), base / INDEX_FILE)
+    write_index(made_index(vectors, entries.image_ids, factory, 4), base / INDEX_FILE)
     made = prototypes_of(vectors, entries.landmark_ids, None)
     own = np.where(made.landmark_ids == 3, 0, made.photos)
     made.vectors[made.landmark_ids == 3] = np.eye(1, vectors.shape[1], dtype=np.float32)
@@ -310,7 +311,7 @@ def test_the_export_stage_retires_what_is_of_another_index(place: Place, monkeyp
     export_again = partial(export.place, network, network, how, made, made / "landmarks.parquet", made)
     export_again()
     assert numbers(repository) == [1, 2]  # the same export: what was published is still for it
-    write_index(build_index(np.eye(18, 32, dtype=np.float32), np.arange(18), "Flat", None), made / INDEX_FILE)
+    write_index(made_index(np.eye(18, 32, dtype=np.float32), np.arange(18)), made / INDEX_FILE)
     export_again()
     assert numbers(repository) == [1]
 

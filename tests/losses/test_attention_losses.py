@@ -21,7 +21,7 @@ CLASSES = torch.randint(0, 4, (7,), generator=GENERATOR)
 
 def plain(classes: int) -> Softmax:
     """A head whose logits are the features."""
-    head = Softmax(classes, classes)
+    head = Softmax(classes, classes, 0.0)
     head.linear.load_state_dict({"weight": torch.eye(classes), "bias": torch.zeros(classes)})
     return head
 

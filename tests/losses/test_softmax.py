@@ -28,7 +28,7 @@ def test_it_is_the_published_formula(smoothing: float) -> None:
 
 def test_scores_are_probabilities() -> None:
     torch.manual_seed(0)
-    head, features = Softmax(6, 5), torch.randn(20, 6)
+    head, features = Softmax(6, 5, 0.0), torch.randn(20, 6)
     np.testing.assert_allclose(
         head.scores(features).detach().numpy(), probabilities(head, features.double().numpy()), rtol=1e-4
     )
@@ -38,6 +38,6 @@ def test_scores_are_probabilities() -> None:
 
 @pytest.mark.parametrize("length", [0.1, 1.0, 30.0])
 def test_it_starts_as_sure_as_it_says_whatever_the_length_of_the_features(length: float) -> None:
-    head, features, classes = Softmax(8, 8), length * torch.eye(8), torch.arange(8)
+    head, features, classes = Softmax(8, 8, 0.0), length * torch.eye(8), torch.arange(8)
     head.start(features, classes)
     np.testing.assert_allclose(np.diag(head.scores(features).detach().numpy()), START_SURENESS, rtol=1e-4)

@@ -39,14 +39,14 @@ def slow_average_precision(true: int, ranked: list[int], relevant: int, k: int) 
 
 
 def test_the_published_fixtures() -> None:
-    assert average_precision(HITS, RELEVANT).mean() == pytest.approx(0.458333, abs=1e-6)
+    assert average_precision(HITS, RELEVANT, k=100).mean() == pytest.approx(0.458333, abs=1e-6)
     assert average_precision(HITS, RELEVANT, k=1).mean() == pytest.approx(0.5)
 
 
 def test_average_precision_by_hand() -> None:
     """Right at ranks 1 and 3 of four right photos: (1/1 + 2/3) / 4, and by the first three only / 3."""
     hits = np.array([[True, False, True, False]])
-    assert average_precision(hits, [4]) == pytest.approx([(1 + 2 / 3) / 4])
+    assert average_precision(hits, [4], k=100) == pytest.approx([(1 + 2 / 3) / 4])
     assert average_precision(hits, [4], k=3) == pytest.approx([(1 + 2 / 3) / 3])
 
 

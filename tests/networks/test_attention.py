@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from photos_made import made
+from made_pixels import made
 from pydantic import ValidationError
 from torch import Tensor, nn
 
@@ -131,7 +131,7 @@ def test_both_losses_reach_every_weight_of_the_branch_and_the_backbone(name: str
     pooling = kind(feature_shape(backbone, SIZE))
     found = backbone.branches(IMAGES)
     pooled = pooling(found.features)
-    summed(Softmax(pooled.shape[1], CLASSES), pooled, found.scores, torch.tensor([0, 1, 2])).backward()
+    summed(Softmax(pooled.shape[1], CLASSES, 0.0), pooled, found.scores, torch.tensor([0, 1, 2])).backward()
     unreached = [key for key, value in backbone.attention.named_parameters() if value.grad is None]
     assert unreached == []
     assert any(value.grad is not None and value.grad.any() for value in backbone.backbone.parameters())

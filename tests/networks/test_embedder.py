@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from photos_made import made
+from made_pixels import made
 from safetensors.torch import save_file
 
 from cairn.export.onnx import HalfEmbedder, write_onnx

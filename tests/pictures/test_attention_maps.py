@@ -21,7 +21,7 @@ Pixel = Callable[[Path, int, int], str]
 LEFT_HIGH = np.array([[0.9, 0.1], [0.9, 0.1]])
 
 
-def row(photo: Photo, attention: np.ndarray = LEFT_HIGH, right: bool | None = True) -> AttentionRow:
+def row(photo: Photo, attention: np.ndarray = LEFT_HIGH, right: bool = True) -> AttentionRow:
     return AttentionRow(photo("#3366CC"), attention, "Tower", "said Tower\nscore 0.9", right)
 
 
@@ -48,7 +48,7 @@ def test_photo_and_map_stand_side_by_side_with_the_border_of_their_kind(
     tmp_path: Path, photo: Photo, pixel: Pixel
 ) -> None:
     path = tmp_path / "a.png"
-    attention_maps([row(photo), row(photo, right=False), row(photo, right=None)], path, "Maps")
+    attention_maps([row(photo), row(photo, right=False)], path, "Maps")
     middle = HEAD + TILE // 2
     lefts = [pair_left(pair) + column * (TILE + GAP) for pair in (0, 1) for column in (0, 1)]
     assert [pixel(path, left + 1, middle) for left in lefts] == [RULE, RIGHT, RULE, WRONG]

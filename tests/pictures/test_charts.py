@@ -38,8 +38,10 @@ FULL: dict[str, Draw] = {
 EMPTY: dict[str, Draw] = {
     "class_sizes": lambda path: class_sizes(np.array([], dtype=int), path, "Sizes"),
     "loss_curves": lambda path: loss_curves([], path),
-    "precision_coverage": lambda path: precision_coverage(coverage.precision_coverage([], [], 5), path, "Precision"),
-    "score_histograms": lambda path: score_histograms([], [], [-math.inf], path),
+    "precision_coverage": lambda path: precision_coverage(
+        coverage.precision_coverage([], [], 5), path, "Precision", 0.6, 0.75
+    ),
+    "score_histograms": lambda path: score_histograms([], [], [-math.inf], path, threshold=0.5),
 }
 
 
@@ -94,7 +96,7 @@ def test_bins_stand_in_proportion(tmp_path: Path, where: Where) -> None:
 
 def test_each_group_of_scores_has_its_colour(tmp_path: Path, where: Where) -> None:
     """Right ones at .9, wrong ones at .1, distractors between; the legend below is left out."""
-    score_histograms([0.9] * 4, [0.1] * 2, [0.5] * 3, tmp_path / "a.png")
+    score_histograms([0.9] * 4, [0.1] * 2, [0.5] * 3, tmp_path / "a.png", threshold=math.inf)
     places = []
     for colour in (style.WRONG, style.MAIN, style.RIGHT):
         drawn = where(tmp_path / "a.png", colour)
@@ -104,7 +106,8 @@ def test_each_group_of_scores_has_its_colour(tmp_path: Path, where: Where) -> No
 
 
 def test_a_loss_that_falls_is_drawn_falling(tmp_path: Path, where: Where) -> None:
-    loss_curves([{"train_loss": loss} for loss in (8.0, 4.0, 2.0, 1.0)], tmp_path / "a.png", scores=())
+    unscored = {"validation_gap": None, "validation_accuracy": None}
+    loss_curves([{"train_loss": loss, **unscored} for loss in (8.0, 4.0, 2.0, 1.0)], tmp_path / "a.png")
     drawn = where(tmp_path / "a.png", style.SERIES[0])
     heights = [np.flatnonzero(column).mean() for column in drawn.T if column.any()]
     assert np.diff(heights).min() > -2  # pixels, from the top
@@ -120,21 +123,23 @@ def test_class_sizes_that_cannot_be(sizes: list[object], tmp_path: Path) -> None
 
 
 def test_loss_curves_name_a_missing_column(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no columns \['gap'\].*'train_loss', 'validation_accuracy'"):
-        loss_curves(EPOCHS, tmp_path / "a.png", scores=("gap",))
+    epochs = [{"train_loss": 1.0, "validation_accuracy": 0.5}]
+    with pytest.raises(ValueError, match=r"no columns \['validation_gap'\].*'train_loss', 'validation_accuracy'"):
+        loss_curves(epochs, tmp_path / "a.png")
 
 
-def test_loss_curves_take_gaps_and_one_epoch_and_losses_alone(tmp_path: Path, share_of: ShareOf) -> None:
-    loss_curves([{"train_loss": 2.0, "validation_gap": None}], tmp_path / "a.png", scores=("validation_gap",))
-    loss_curves([{"train_loss": 2.0}, {"train_loss": math.nan}, {"train_loss": 1.0}], tmp_path / "b.png", scores=())
+def test_loss_curves_take_gaps_and_one_epoch(tmp_path: Path, share_of: ShareOf) -> None:
+    unscored = {"train_loss": 2.0, "validation_gap": None, "validation_accuracy": math.nan}
+    loss_curves([unscored], tmp_path / "a.png")
+    loss_curves([unscored, {"train_loss": math.nan}, {"train_loss": 1.0}], tmp_path / "b.png")
     assert share_of(tmp_path / "a.png", style.MAIN) > 0
     assert share_of(tmp_path / "b.png", style.MAIN) > 0
 
 
 def test_the_marked_threshold_is_drawn_only_where_something_is_answered(tmp_path: Path, share_of: ShareOf) -> None:
-    precision_coverage(CURVE, tmp_path / "marked.png", "Precision", threshold=0.65)
-    precision_coverage(CURVE, tmp_path / "all.png", "Precision", threshold=-1)
-    precision_coverage(CURVE, tmp_path / "none.png", "Precision", threshold=math.inf)
+    precision_coverage(CURVE, tmp_path / "marked.png", "Precision", threshold=0.65, target=0.75)
+    precision_coverage(CURVE, tmp_path / "all.png", "Precision", threshold=-1, target=0.75)
+    precision_coverage(CURVE, tmp_path / "none.png", "Precision", threshold=math.inf, target=0.75)
     assert share_of(tmp_path / "marked.png", style.WRONG) > 0
     assert share_of(tmp_path / "all.png", style.WRONG) > 0
     assert share_of(tmp_path / "none.png", style.WRONG) == 0
@@ -142,14 +147,20 @@ def test_the_marked_threshold_is_drawn_only_where_something_is_answered(tmp_path
 
 def test_a_threshold_between_two_scores_marks_the_higher_one(tmp_path: Path) -> None:
     """At 0.6 and just below it the same queries are answered; only the text of the threshold could differ."""
-    precision_coverage(CURVE, tmp_path / "a.png", "Precision", threshold=0.6)
-    precision_coverage(CURVE, tmp_path / "b.png", "Precision", threshold=0.59999)
+    precision_coverage(CURVE, tmp_path / "a.png", "Precision", threshold=0.6, target=0.75)
+    precision_coverage(CURVE, tmp_path / "b.png", "Precision", threshold=0.59999, target=0.75)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
-def test_score_histograms_refuse_nan_and_take_one_score(tmp_path: Path) -> None:
+def test_score_histograms_refuse_nan(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="without NaN"):
-        score_histograms([math.nan], [], [], tmp_path / "a.png")
-    score_histograms([0.5], [], [], tmp_path / "a.png", threshold=math.inf)
-    score_histograms([0.5], [], [], tmp_path / "b.png", threshold=None)
-    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+        score_histograms([math.nan], [], [], tmp_path / "a.png", threshold=0.5)
+
+
+def test_score_histograms_take_one_score_and_draw_no_threshold_that_none_reaches(tmp_path: Path, where: Where) -> None:
+    lines = []
+    for threshold in (0.4, math.inf):
+        score_histograms([0.5], [], [], tmp_path / "a.png", threshold=threshold)
+        drawn = where(tmp_path / "a.png", style.INK)
+        lines.append(bool(drawn.sum(axis=0).max() > len(drawn) // 2))
+    assert lines == [True, False]

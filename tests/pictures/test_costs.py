@@ -1,15 +1,19 @@
-"""The picture of costs: its parts' widths, the same bytes every time, empty input and input that cannot be drawn."""
+"""The benchmark's picture of costs: widths of its parts, the same bytes, empty input, input that cannot be drawn."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from cairn.pictures.costs import costs
 from cairn.pictures.style import SERIES
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+
+from costs import costs
 
 CASES = {"1 client": {"embed": 10.0, "queue": 0.0}, "16 clients": {"embed": 10.0, "queue": 30.0}}
 

@@ -25,7 +25,7 @@ from cairn.pictures.matches import (
     matched_points,
     panel_left,
 )
-from cairn.pictures.style import GROUND, MAIN, PAPER, QUIET, RIGHT, RULE, WRONG
+from cairn.pictures.style import GROUND, PAPER, QUIET, RIGHT, RULE, WRONG
 from cairn.pictures.tiles import BORDER, MARGIN
 from cairn.retrieval.local import EXTRACTORS
 from cairn.retrieval.local.pixels import reduced
@@ -40,15 +40,13 @@ Where = Callable[[Path, str], np.ndarray]
 ONE = np.array([[150.0, 100.0]])
 
 
-def row(
-    photo: Photo, a: NDArray[np.floating] = ONE, b: NDArray[np.floating] = ONE, right: bool | None = True
-) -> MatchRow:
+def row(photo: Photo, a: NDArray[np.floating] = ONE, b: NDArray[np.floating] = ONE, right: bool = True) -> MatchRow:
     return MatchRow(photo(), photo("#777700"), a, b, "shows Tower", "Tower\nscore 0.9", right)
 
 
 def test_photos_stand_side_by_side_with_the_border_of_their_kind(tmp_path: Path, photo: Photo, pixel: Pixel) -> None:
     path, nothing = tmp_path / "a.png", np.zeros((0, 2))
-    for right, colour in ((True, RIGHT), (False, WRONG), (None, RULE)):
+    for right, colour in ((True, RIGHT), (False, WRONG)):
         matched_points([row(photo, nothing, nothing, right)], path, "Matches")
         middle = HEAD + PANEL // 2
         assert [pixel(path, panel_left(side) + 1, middle) for side in (0, 1)] == [RULE, colour]
@@ -56,10 +54,8 @@ def test_photos_stand_side_by_side_with_the_border_of_their_kind(tmp_path: Path,
         assert pixel(path, panel_left(0) + PANEL // 2, HEAD + BORDER + 2) == GROUND  # a wide photo
 
 
-@pytest.mark.parametrize(("right", "colour"), [(True, RIGHT), (False, WRONG), (None, MAIN)])
-def test_a_line_runs_from_point_to_point(
-    tmp_path: Path, photo: Photo, pixel: Pixel, right: bool | None, colour: str
-) -> None:
+@pytest.mark.parametrize(("right", "colour"), [(True, RIGHT), (False, WRONG)])
+def test_a_line_runs_from_point_to_point(tmp_path: Path, photo: Photo, pixel: Pixel, right: bool, colour: str) -> None:
     path = tmp_path / "a.png"
     a, b = np.array([[-0.5, -0.5]]), np.array([[299.5, 199.5]])  # the upper left and the lower right corner
     matched_points([row(photo, a, b, right)], path, "Matches")
@@ -81,7 +77,8 @@ def test_no_more_lines_than_can_be_seen(tmp_path: Path, photo: Photo, where: Whe
 
     counted = []
     for count in (1, 20, MOST_LINES):
-        tall = MatchRow(photo("#3366CC", 200, 300), photo("#3366CC", 200, 300), column(count), column(count), "", "")
+        high = photo("#3366CC", 200, 300)
+        tall = MatchRow(high, high, column(count), column(count), "", "", True)
         matched_points([tall], tmp_path / "a.png", "Matches")
         gap = where(tmp_path / "a.png", PAPER)[HEAD : HEAD + PANEL, panel_left(0) + PANEL + 5]
         counted.append(int((np.diff(np.concatenate([[True], gap, [True]]).astype(int)) < 0).sum()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -29,15 +29,22 @@ class Comparison(NamedTuple):
     same_nearest: float  # share of photos with the same first neighbour
 
 
+def tested(project: Path) -> tuple[list[dict[str, Any]], list[bytes]]:
+    """What `evaluate` predicted of each photo of the test side, and these photos as raw as they were fetched."""
+    raw = project / "build" / "raw"
+    rows = pq.read_table(project / "build" / "evaluation" / "predictions.parquet").to_pylist()
+    places = {row["image_id"]: row for row in read_images(raw).to_pylist()}
+    with ShardReader(raw) as reader:
+        found = (places[row["image_id"]] for row in rows)
+        return rows, [reader.read(place["shard"], place["offset"], place["size"]) for place in found]
+
+
 def compare(project: Path) -> Comparison:
     """Start a server on the project's triton_repo/ and ask it about every photo of the test side."""
-    rows = pq.read_table(project / "build" / "evaluation" / "predictions.parquet").to_pylist()
-    places = {row["image_id"]: row for row in read_images(project / "build" / "raw").to_pylist()}
+    rows, photos = tested(project)
     cleaned = read_images(project / "build" / "clean")
     vectors = Vectors.open(project / "build" / "embeddings" / "network", cleaned["shard"])
     by_id = dict(zip(cleaned["image_id"].to_pylist(), vectors[np.arange(len(cleaned))], strict=True))
-    with ShardReader(project / "build" / "raw") as reader:
-        photos = [reader.read(p["shard"], p["offset"], p["size"]) for p in (places[r["image_id"]] for r in rows)]
     with running_server(project / "triton_repo", default_server_env()) as address, Client(address, 300.0) as client:
         outcomes, served = client.query(photos), client.embeddings(photos)
     answers = [outcome for outcome in outcomes if isinstance(outcome, Answer)]

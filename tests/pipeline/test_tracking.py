@@ -19,7 +19,7 @@ from cairn.client.main import main
 from cairn.files import write_table
 from cairn.leaderboard import LeaderboardError, read
 from cairn.lineage import lineages_locked
-from cairn.tracking import LINEAGE_TAG, StageLog, TrackingError, flat, known_lineages, stage_run
+from cairn.tracking import LINEAGE_TAG, TrackingError, flat, known_lineages, stage_run
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_a_stage_is_logged_with_params_metrics_tags_pictures_and_data(store: Pat
     write_table(table, pa.table({"image_id": ["a", "b"]}))
     history = [{"epoch": 1.0, "loss": 3.0}, {"epoch": 2.0, "loss": 2.0}]
     with stage_run("train", {"seed": 1, "train": {"lr": 0.1}}, "abc") as log:
-        log(StageLog({"gap": 0.5}, history, [picture], {"clean": table}))
+        log({"gap": 0.5}, history, [picture], {"clean": table})
     run = only_run()
     assert run.data.params == {"seed": "1", "train.lr": "0.1"}
     assert run.data.metrics == {"gap": 0.5, "loss": 2.0}
@@ -160,7 +160,7 @@ def test_a_full_disk_is_said(store: Path, monkeypatch: pytest.MonkeyPatch, capfd
         monkeypatch.chdir(store / "small")
         with pytest.raises(TrackingError, match=r"disk is full.*\nMake room"), stage_run("train", {}, "abc") as log:
             resized(store / "small", Path("mlflow.db").stat().st_size)
-            log(StageLog({}, [{"epoch": float(epoch), "loss": 1.0} for epoch in range(2000)]))
+            log({}, [{"epoch": float(epoch), "loss": 1.0} for epoch in range(2000)])
         monkeypatch.chdir(store)
     assert "Traceback" not in capfd.readouterr().err
 

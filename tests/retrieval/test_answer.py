@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from retrieval.made_index import made_index
 
 from cairn.files import FormError, write_form
 from cairn.retrieval.answer import ANSWER_FILE, AnswerRule, answered, rule_of
 from cairn.retrieval.calibration import KINDS, Kind, fit
 from cairn.retrieval.context import open_context, save_context
-from cairn.retrieval.index import PhotoIndex, build_index
+from cairn.retrieval.index import PhotoIndex
 from cairn.retrieval.rerankers import Step
 from cairn.retrieval.rerankers.base import Context
 from cairn.retrieval.rerankers.chain import build_chain
@@ -24,7 +25,7 @@ from cairn.retrieval.rerankers.superglobal import SuperGlobalParams
 
 IDS = np.array([3, 5, 8])
 VECTORS = np.array([[1, 0, 0], [0, 1, 0], [0, 0.6, 0.8]], dtype=np.float32)
-INDEX = PhotoIndex(build_index(VECTORS, IDS, "Flat", None), IDS, np.array([10, 20, 20]))
+INDEX = PhotoIndex(made_index(VECTORS, IDS), IDS, np.array([10, 20, 20]))
 CLASSIFIER = CosineClassifier(np.array([10, 20]), np.eye(2, 3, dtype=np.float32)[:, None], 8.0)
 STEPS = (
     SuperGlobalParams(top=3, neighbours=2),

@@ -8,6 +8,7 @@ import faiss
 import numpy as np
 import pytest
 from retrieval.made_entries import entries_table
+from retrieval.made_index import made_index
 
 from cairn.manifest import NONE
 from cairn.retrieval.entries import ENTRIES_FILE, EntriesError, write_entries
@@ -15,8 +16,8 @@ from cairn.retrieval.index import (
     INDEX_FILE,
     PhotoIndex,
     PhotoIndexError,
-    build_index,
     choose_type,
+    empty_index,
     read_index,
     remove_photos,
     stored_vectors,
@@ -39,7 +40,7 @@ REFINED = "IVF8,PQ8x4fsr,Refine(SQfp16)"
 
 @pytest.mark.parametrize("factory", ["Flat", "IVF8,Flat"])
 def test_neighbours_are_those_of_brute_force(factory: str) -> None:
-    index = PhotoIndex(build_index(VECTORS, IDS, factory, nprobe=8), IDS, LANDMARKS)
+    index = PhotoIndex(made_index(VECTORS, IDS, factory, 8), IDS, LANDMARKS)
     found = index.search(QUERIES, 7)
     order = np.argsort(-(QUERIES @ VECTORS.T), axis=1)[:, :7]
     assert np.array_equal(found.image_ids, IDS[order])
@@ -56,7 +57,7 @@ def test_the_type_follows_the_size() -> None:
 
 
 def test_rows_are_filled_up_with_none() -> None:
-    found = PhotoIndex(build_index(VECTORS[:2], IDS[:2], "Flat", None), IDS[:2], LANDMARKS[:2]).search(QUERIES, 5)
+    found = PhotoIndex(made_index(VECTORS[:2], IDS[:2]), IDS[:2], LANDMARKS[:2]).search(QUERIES, 5)
     assert (found.landmark_ids[:, 2:] == NONE).all()
     assert np.isneginf(found.scores[:, 2:]).all()
 
@@ -64,20 +65,20 @@ def test_rows_are_filled_up_with_none() -> None:
 def test_equal_scores_are_ordered_by_image_id() -> None:
     same = np.repeat(VECTORS[:1], 4, axis=0)
     ids = np.array([9, -3, 5, 1])
-    found = PhotoIndex(build_index(same, ids, "Flat", None), ids, np.arange(4)).search(VECTORS[:1], 4)
+    found = PhotoIndex(made_index(same, ids), ids, np.arange(4)).search(VECTORS[:1], 4)
     assert found.image_ids.tolist() == [[-3, 1, 5, 9]]
     assert found.landmark_ids.tolist() == [[1, 3, 2, 0]]
 
 
 def write(folder: Path, rows: int, factory: str = "Flat") -> None:
-    write_index(build_index(VECTORS, IDS, factory, 8), folder / INDEX_FILE)
+    write_index(made_index(VECTORS, IDS, factory, 8), folder / INDEX_FILE)
     write_entries(folder / ENTRIES_FILE, entries_table(IDS[:rows], LANDMARKS[:rows]))
 
 
 @pytest.mark.parametrize("factory", ["Flat", "SQfp16", "IVF8,SQfp16", "IVF8,PQ4", "HNSW8", "OPQ4,IVF8,PQ4", REFINED])
 def test_mapped_from_files_it_answers_the_same(tmp_path: Path, factory: str) -> None:
     write(tmp_path, 500, factory)
-    made = PhotoIndex(build_index(VECTORS, IDS, factory, 8), IDS, LANDMARKS).search(QUERIES, 5)
+    made = PhotoIndex(made_index(VECTORS, IDS, factory, 8), IDS, LANDMARKS).search(QUERIES, 5)
     opened = PhotoIndex.open(tmp_path).search(QUERIES, 5)
     assert np.array_equal(opened.image_ids, made.image_ids)
     assert np.array_equal(opened.landmark_ids, made.landmark_ids)
@@ -97,7 +98,7 @@ def test_an_open_index_outlives_its_files(tmp_path: Path) -> None:
     write(tmp_path, 500)
     opened = PhotoIndex.open(tmp_path)
     wanted = opened.search(QUERIES, 5)
-    other = build_index(-VECTORS, IDS, "Flat", None)
+    other = made_index(-VECTORS, IDS)
     faiss.write_index(other, str(tmp_path / "other"))
     (tmp_path / "other").replace(tmp_path / INDEX_FILE)
     assert np.array_equal(opened.search(QUERIES, 5).scores, wanted.scores)
@@ -116,7 +117,7 @@ def test_refusals(tmp_path: Path) -> None:
     with pytest.raises(PhotoIndexError, match="500 photos in the index, 499"):
         PhotoIndex.open(tmp_path)
     with pytest.raises(PhotoIndexError, match=r"index\.type = 'Flatt'"):
-        build_index(VECTORS, IDS, "Flatt", None)
+        empty_index(VECTORS.shape[1], "Flatt")
 
 
 @pytest.mark.parametrize(
@@ -157,7 +158,7 @@ def test_removed_photos_are_gone_and_the_others_as_before(tmp_path: Path, factor
 @pytest.mark.parametrize("factory", ["HNSW8", "OPQ4,IVF8,PQ4"])
 def test_removal_that_an_index_gets_wrong_is_refused(factory: str) -> None:
     """Behind an id map, inverted lists would remove one photo and forget another."""
-    index = build_index(VECTORS, IDS, factory, 8)
+    index = made_index(VECTORS, IDS, factory, 8)
     with pytest.raises(PhotoIndexError, match="cannot remove photos; set index"):
         remove_photos(index, IDS[:1])
     assert index.ntotal == 500

@@ -189,6 +189,7 @@ PIPELINE_ONLY = (
     "great_expectations",
     "cv2",
     "ruamel",
+    "tqdm",
 )
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from cairn.files import sha256_of
+from cairn.files import sha256_of, write_form
 from cairn.serving.plans import DRIVER as DRIVER_FILES
 from cairn.serving.plans import (
     Gpu,
@@ -42,19 +42,20 @@ def model(tmp_path: Path) -> Path:
     """A folder embed/1 with a plan that belongs to KEY and to the exported network."""
     (tmp_path / "model.plan").write_bytes(b"a plan")
     sidecar(tmp_path, KEY)
-    NetworkHashes(fp32="cd" * 32, fp16="ab" * 32).write(tmp_path / "network.json")
+    write_form(tmp_path / "network.json", NetworkHashes(fp32="cd" * 32, fp16="ab" * 32))
     return tmp_path
 
 
 def sidecar(folder: Path, key: PlanKey) -> None:
-    Sidecar(
+    beside = Sidecar(
         key=key,
         gpu=H100.name,
         plan_sha256=sha256_of(folder / "model.plan"),
         settings=SETTINGS,
         parity_photos=200,
         least_cosine=0.99991,
-    ).write(folder / "model.plan.json")
+    )
+    write_form(folder / "model.plan.json", beside)
 
 
 def test_plans_of_different_keys_have_different_names() -> None:
@@ -91,7 +92,7 @@ def test_a_host_that_the_plan_is_not_for(model: Path, host: Host, said: str) -> 
 
 
 def test_a_plan_of_another_network(model: Path) -> None:
-    NetworkHashes(fp32="cd" * 32, fp16="ef" * 32).write(model / "network.json")
+    write_form(model / "network.json", NetworkHashes(fp32="cd" * 32, fp16="ef" * 32))
     with pytest.raises(PlanError, match=r"another network \(ONNX abababababababab, exported is efefefefefefefef\)"):
         check_plan(model, HERE)
 
@@ -134,7 +135,7 @@ def test_what_is_written_is_read_and_has_the_same_bytes(model: Path) -> None:
     first = (model / "model.plan.json").read_bytes()
     read = read_written(model / "model.plan.json", Sidecar)
     assert (read.key, read.settings) == (KEY, SETTINGS)
-    read.write(model / "model.plan.json")
+    write_form(model / "model.plan.json", read)
     assert (model / "model.plan.json").read_bytes() == first
 
 

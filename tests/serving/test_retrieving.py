@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from retrieval.made_entries import entries_table
+from retrieval.made_index import made_index
 from serving.tiny_repository import DIMENSIONS, NAMES, RULE, Tiny, embed_offline
 from tritonclient import grpc
 
@@ -17,7 +18,7 @@ from cairn.manifest import as_number, image_id_of, write_landmarks
 from cairn.retrieval.answer import AnswerRule
 from cairn.retrieval.context import CONTEXT_FOLDER, save_context
 from cairn.retrieval.entries import ENTRIES_FILE, write_entries
-from cairn.retrieval.index import INDEX_FILE, build_index, write_index
+from cairn.retrieval.index import INDEX_FILE, write_index
 from cairn.retrieval.rerankers.base import Context
 from cairn.retrieval.rerankers.distractor_penalty import DistractorPenaltyParams
 from cairn.retrieval.rerankers.knn_vote import KnnVoteParams
@@ -30,7 +31,7 @@ IDS = [image_id_of(name) for name in ("a", "b", "c")]
 def three(tmp_path: Path) -> Path:
     """An index of three photos, whose vectors are the first three axes."""
     numbers = np.array([as_number(i) for i in IDS])
-    write_index(build_index(np.eye(3, 4, dtype=np.float32), numbers, "Flat", None), tmp_path / INDEX_FILE)
+    write_index(made_index(np.eye(3, 4, dtype=np.float32), numbers), tmp_path / INDEX_FILE)
     entries = entries_table(numbers, np.array([7, 9, 9]), ["Ada", None, None], ["CC0-1.0", "CC BY 4.0", None])
     write_entries(tmp_path / ENTRIES_FILE, entries)
     write_landmarks(tmp_path, pa.table({"landmark_id": [7, 9], "name": ["Ä", "B"], "category": [None, "c"]}))
@@ -82,7 +83,7 @@ def test_an_index_that_finds_fewer_fills_up_with_empty_ones(three: Path) -> None
     """Two lists, one probed: each query sees only one of the clusters."""
     vectors = np.repeat(np.eye(2, 4, dtype=np.float32), 40, axis=0)
     ids = sorted(image_id_of(str(i)) for i in range(80))
-    index = build_index(vectors, np.array([as_number(i) for i in ids]), "IVF2,Flat", 1)
+    index = made_index(vectors, np.array([as_number(i) for i in ids]), "IVF2,Flat")
     index.remove_ids(np.array([as_number(i) for i in ids[2:40]]))
     kept = ids[:2] + ids[40:]
     write_index(index, three / INDEX_FILE)

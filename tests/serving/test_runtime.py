@@ -10,7 +10,16 @@ import pytest
 from serving.tiny_repository import Tiny
 
 from cairn.gallery.versions import exported_version, write_version
-from cairn.serving.runtime import ServerError, check_backend, check_repository, find_server_env, lay_out
+from cairn.serving.command import Serving
+from cairn.serving.plans import PlanError
+from cairn.serving.runtime import (
+    ServerError,
+    check_backend,
+    check_repository,
+    check_serving,
+    find_server_env,
+    lay_out,
+)
 from cairn.serving.server import default_server_env
 
 
@@ -86,6 +95,9 @@ def test_what_each_embedder_needs(tiny: Tiny, tmp_path: Path) -> None:
         check_repository(repository, "tensorrt")
     (repository / "embed" / "1" / "model.plan").touch()
     check_repository(repository, "tensorrt")
+    check_serving(Serving(repository, key=""))
+    with pytest.raises(PlanError, match=r"model.plan.json: no such file; run `cairn plan`"):
+        check_serving(Serving(repository, key="", embedder="tensorrt"))
     (repository / "embed" / "configs" / "tensorrt.pbtxt").unlink()
     with pytest.raises(ServerError, match=r"configs/tensorrt.pbtxt: no such file; run `make repro`"):
         check_repository(repository, "tensorrt")
@@ -99,7 +111,7 @@ def test_the_newest_version_is_looked_at(tiny: Tiny, tmp_path: Path) -> None:
     shutil.rmtree(repository / "retrieve" / "1")
     (repository / "retrieve" / ".11.aside").mkdir()
     check_repository(repository, "python")
-    for needed in ("answer.json", "landmarks.parquet", "entries.arrow", "index.faiss"):  # the first of EXPORTED last
+    for needed in ("answer.json", "landmarks.parquet", "entries.arrow", "index.faiss"):  # the first of DATA_FILES last
         (repository / "retrieve" / "10" / needed).unlink()
         with pytest.raises(ServerError, match=rf"retrieve/10/{needed}: no such file"):
             check_repository(repository, "python")

@@ -18,6 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
+from retrieval.made_index import made_index
 
 from cairn.answering.preprocess import Preprocessing, pixels
 from cairn.export.triton_configs import NetworkSizes, write_configs
@@ -28,7 +29,7 @@ from cairn.retrieval.answer import ANSWER_FILE, AnswerRule
 from cairn.retrieval.calibration import fit
 from cairn.retrieval.context import CONTEXT_FOLDER, save_context
 from cairn.retrieval.entries import ENTRIES_FILE, entries_of, write_entries
-from cairn.retrieval.index import INDEX_FILE, build_index, write_index
+from cairn.retrieval.index import INDEX_FILE, write_index
 from cairn.retrieval.rerankers.base import Context
 from cairn.retrieval.rerankers.distractor_penalty import DistractorPenaltyParams
 from cairn.retrieval.rerankers.knn_vote import KnnVoteParams
@@ -145,7 +146,7 @@ def _write_index(folder: Path, network: Path, photos: Path) -> None:
     write_images(photos, images)
     write_entries(folder / ENTRIES_FILE, entries_of(images))
     vectors, ids = embed_offline(network, contents), np.array([as_number(image_id) for image_id, _, _ in shown])
-    write_index(build_index(vectors, ids, "Flat", None), folder / INDEX_FILE)
+    write_index(made_index(vectors, ids), folder / INDEX_FILE)
     save_context(folder / CONTEXT_FOLDER, STEPS, Context(distractors=DISTRACTORS), ids, vectors)
     table = {"landmark_id": list(NAMES), "name": list(NAMES.values()), "category": [None] * len(NAMES)}
     write_landmarks(folder, pa.table(table))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from training.cut_off import Cut, cut_off, equal, fit, watched
 from training.together_worker import fresh
 
 from cairn.locations import Photos
@@ -35,19 +35,9 @@ def settings(epochs: int, workers: int = 0) -> TrainParams:
     return params.model_copy(update={"scratch": schedule, "workers": workers, "patience": 50, "dimensions": 8})
 
 
-def fit(photos: Photos, keep: Path, params: TrainParams) -> Trained:
-    torch.set_num_threads(1)
-    keep.mkdir(exist_ok=True)
-    return train(fresh(), photos, photos, params, "fp32", 5, keep, lambda row: None)
-
-
-def equal(a: Embedder, b: Embedder) -> bool:
-    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
-
-
 def test_it_learns_and_repeats_with_any_number_of_workers(tmp_path: Path, photos: Photos) -> None:
-    one = fit(photos, tmp_path / "one", settings(8))
-    two = fit(photos, tmp_path / "two", settings(8, workers=2))
+    one = fit(fresh(), photos, tmp_path / "one", settings(8))
+    two = fit(fresh(), photos, tmp_path / "two", settings(8, workers=2))
     assert equal(one.embedder, two.embedder)
     assert one.history == two.history
     assert one.history[-1]["train_loss"] < one.history[0]["train_loss"] / 2
@@ -76,34 +66,22 @@ def test_other_losses_samplers_and_optimisers_learn_and_resume_to_the_same_bytes
         schedule = plain.scratch.model_copy(update={**changes, "sampler": sampler, "course": "constant"})
         return plain.model_copy(update={"scratch": schedule, "loss": loss})
 
-    whole = fit(photos, tmp_path / "whole", chosen(8))
+    whole = fit(fresh(), photos, tmp_path / "whole", chosen(8))
     assert whole.history[whole.best_epoch - 1]["validation_accuracy"] >= 0.9
-    fit(photos, tmp_path / "parts", chosen(3))
-    resumed = fit(photos, tmp_path / "parts", chosen(8))
+    fit(fresh(), photos, tmp_path / "parts", chosen(3))
+    resumed = fit(fresh(), photos, tmp_path / "parts", chosen(8))
     assert resumed.history == whole.history
     assert equal(resumed.embedder, whole.embedder)
-
-
-class Cut(Exception):
-    """Ends a run in the middle of an epoch."""
 
 
 def test_a_run_that_was_cut_off_goes_on_to_the_same_bytes(
     tmp_path: Path, photos: Photos, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = fit(photos, tmp_path / "whole", settings(4))
-    given = AugmentedPhotos.__getitem__
-
-    def cut(self: AugmentedPhotos, place: tuple[int, int]) -> torch.Tensor:
-        if self.epoch == 2 and place[0] == 7:
-            raise Cut
-        return given(self, place)
-
-    with monkeypatch.context() as patch, pytest.raises(Cut):
-        patch.setattr(AugmentedPhotos, "__getitem__", cut)
-        fit(photos, tmp_path / "cut", settings(4))
+    whole = fit(fresh(), photos, tmp_path / "whole", settings(4))
+    with cut_off(monkeypatch, epoch=2):
+        fit(fresh(), photos, tmp_path / "cut", settings(4))
     for keep in ("cut", "whole"):  # in the middle of an epoch, and after the last
-        resumed = fit(photos, tmp_path / keep, settings(4))
+        resumed = fit(fresh(), photos, tmp_path / keep, settings(4))
         assert equal(resumed.embedder, whole.embedder)
         assert resumed.history == whole.history
 
@@ -115,26 +93,20 @@ def test_a_run_cut_off_in_an_epoch_goes_on_from_its_last_step(
     plain = settings(3)
     schedule = plain.scratch.model_copy(update={"batch_size": 2, **changes})
     params = plain.model_copy(update={"scratch": schedule, "checkpoint_steps": 2})
-    embedder = functools.partial(
-        make_embedder, "test_resnet", "none", "auto", "dropout_linear", 8, 32, 64, 10.0, "centre"
-    )
 
     def run(keep: str) -> Trained:
-        torch.set_num_threads(1)
         torch.manual_seed(0)
-        return train(embedder(), photos, photos, params, "fp32", 5, tmp_path / keep, lambda row: None)
+        embedder = make_embedder("test_resnet", "none", "auto", "dropout_linear", 8, 32, 64, 10.0, "centre")
+        return fit(embedder, photos, tmp_path / keep, params)
 
-    whole = run("whole")
-    given, read = AugmentedPhotos.__getitem__, []
+    whole, read = run("whole"), list[int]()
 
-    def cut(self: AugmentedPhotos, place: tuple[int, int]) -> torch.Tensor:
-        read.append(self.epoch)
+    def cut(epoch: int, position: int) -> None:
+        read.append(epoch)
         if read.count(1) == 20:
             raise Cut
-        return given(self, place)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(AugmentedPhotos, "__getitem__", cut)
+    with watched(monkeypatch, cut):
         with pytest.raises(Cut):
             run("cut")
         read.clear()
@@ -156,7 +128,7 @@ def test_by_made_up_scores_training_stops_when_they_no_longer_rise_and_gives_the
         plain = settings(epochs)
         constant = plain.scratch.model_copy(update={"course": "constant"})
         patient = plain.model_copy(update={"scratch": constant, "patience": 2})
-        return fit(photos, tmp_path / str(epochs), patient)
+        return fit(fresh(), photos, tmp_path / str(epochs), patient)
 
     stopped = scored(6)
     assert (len(stopped.history), stopped.best_epoch) == (4, 2)
@@ -169,7 +141,7 @@ def test_without_validation_photos_all_epochs_are_trained_and_the_last_is_kept(t
     patient = settings(4).model_copy(update={"patience": 1})
     trained = train(fresh(), photos, nobody, patient, "fp32", 5, tmp_path / "keep", lambda row: None)
     assert (len(trained.history), trained.best_epoch) == (4, 4)
-    assert equal(trained.embedder, fit(photos, tmp_path / "whole", settings(4)).embedder)
+    assert equal(trained.embedder, fit(fresh(), photos, tmp_path / "whole", settings(4)).embedder)
 
 
 def gap_by_hand(scores: Sequence[float], right: Sequence[bool], landmarks: int) -> float:
@@ -204,7 +176,7 @@ def test_the_last_step_of_an_epoch_has_the_mean_of_the_batches_that_it_has(tmp_p
         plain = settings(1)
         changes = {"batch_size": 8, "accumulate": accumulate, "optimiser": "sgd", "clip_norm": None}
         schedule = plain.scratch.model_copy(update=changes)
-        return fit(photos, tmp_path / str(accumulate), plain.model_copy(update={"scratch": schedule})).embedder
+        return fit(fresh(), photos, tmp_path / str(accumulate), plain.model_copy(update={"scratch": schedule})).embedder
 
     assert equal(after(3), after(1000))  # three batches are all that there are
 
@@ -215,14 +187,15 @@ def test_frozen_features_without_a_neck_leave_the_rows_of_the_head_to_learn(tmp_
     params = plain.model_copy(update={"scratch": plain.scratch.model_copy(update=changes), "neck": "none"})
     torch.manual_seed(0)
     embedder = make_embedder("test_resnet", "none", "mean", "none", None, 32, 64, 10.0, "centre")
-    trained = train(embedder, photos, photos, params, "fp32", 5, tmp_path, lambda row: None)
+    trained = fit(embedder, photos, tmp_path, params)
     assert trained.history[-1]["train_loss"] < trained.history[0]["train_loss"]
 
 
 def test_a_rate_falls_with_steps_however_many_batches_they_have(tmp_path: Path, photos: Photos) -> None:
     plain = settings(4)
     changes = {"accumulate": 2, "course": "exponential", "warmup_epochs": 0.0, "head_lr": 0.5}
-    fit(photos, tmp_path / "keep", plain.model_copy(update={"scratch": plain.scratch.model_copy(update=changes)}))
+    params = plain.model_copy(update={"scratch": plain.scratch.model_copy(update=changes)})
+    fit(fresh(), photos, tmp_path / "keep", params)
     saved = load_checkpoint(tmp_path / "keep" / CHECKPOINT_FILE)
     assert saved is not None
     shares = [group["lr"] / group["full_lr"] for group in saved["optimiser"]["param_groups"]]
@@ -236,7 +209,7 @@ def test_training_that_diverges_says_where_and_what_holds_it_back(tmp_path: Path
     params = plain.model_copy(update={"scratch": plain.scratch.model_copy(update=changes), "loss": "softmax"})
     wanted = r"epoch 1, batch 2 is nan; lower train\.scratch\.head_lr or train\.scratch\.backbone_lr, .*clip_norm"
     with pytest.raises(ValueError, match=wanted):
-        fit(photos, tmp_path / "keep", params)
+        fit(fresh(), photos, tmp_path / "keep", params)
     assert not (tmp_path / "keep" / CHECKPOINT_FILE).exists()
 
 
@@ -245,7 +218,7 @@ def test_more_classes_in_a_batch_than_there_are_name_the_param(tmp_path: Path, p
     sampler = plain.scratch.sampler.model_copy(update={"name": "classes", "classes": 12})
     params = plain.model_copy(update={"scratch": plain.scratch.model_copy(update={"sampler": sampler})})
     with pytest.raises(ValueError, match=r"train\.scratch\.sampler\.classes = 12: .* 3 are trained on"):
-        fit(photos, tmp_path / "keep", params)
+        fit(fresh(), photos, tmp_path / "keep", params)
 
 
 def test_a_start_looks_at_some_photos_of_each_class(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -283,6 +256,6 @@ def test_augmentation_depends_on_seed_epoch_position_and_repetition_alone(photos
 
 def test_fewer_photos_than_a_batch_are_trained_on(photos: Photos, tmp_path: Path) -> None:
     few = Photos(photos.locations[:6], photos.classes[:6])
-    trained = fit(few, tmp_path / "keep", settings(2))
+    trained = fit(fresh(), few, tmp_path / "keep", settings(2))
     assert len(trained.history) == 2
     assert all(np.isfinite(row["train_loss"]) for row in trained.history)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from photos_made import made
+from made_pixels import made
 from torch.nn.functional import normalize
 
 from cairn.export.onnx import HalfEmbedder, write_onnx

@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from training.cut_off import cut_off, equal, fit
 
 from cairn.locations import Photos
 from cairn.losses.weighting import class_weights
 from cairn.networks.embedder import Embedder, make_embedder
 from cairn.params import TrainParams, load_params
-from cairn.training.augment import AugmentedPhotos
-from cairn.training.loop import Trained, train
 
 TRAIN = load_params(Path(__file__).parents[2] / "params.yaml").train
 EPOCHS = 3
@@ -38,16 +37,6 @@ def fresh(backbone: str, params: TrainParams) -> Embedder:
     return make_embedder(backbone, "none", "auto", "linear", 8, 48, 64, 10.0, "centre", any_size=grows)
 
 
-def fit(embedder: Embedder, photos: Photos, keep: Path, params: TrainParams) -> Trained:
-    torch.set_num_threads(1)
-    keep.mkdir(exist_ok=True)
-    return train(embedder, photos, photos, params, "fp32", 5, keep, lambda row: None)
-
-
-class Cut(Exception):
-    """Ends a run in the middle of an epoch."""
-
-
 @pytest.mark.parametrize("way", WAYS)
 def test_a_run_that_was_cut_off_goes_on_to_the_same_bytes(
     tmp_path: Path, photos: Photos, monkeypatch: pytest.MonkeyPatch, way: str
@@ -56,20 +45,11 @@ def test_a_run_that_was_cut_off_goes_on_to_the_same_bytes(
     params = settings(changes)
     whole = fit(fresh(backbone, params), photos, tmp_path / "whole", params)
     assert all(torch.isfinite(torch.tensor(row["train_loss"])) for row in whole.history)
-    given = AugmentedPhotos.__getitem__
-
-    def cut(self: AugmentedPhotos, place: tuple[int, int]) -> torch.Tensor:
-        if self.epoch == 1 and place[0] == 7:
-            raise Cut
-        return given(self, place)
-
-    with monkeypatch.context() as patch, pytest.raises(Cut):
-        patch.setattr(AugmentedPhotos, "__getitem__", cut)
+    with cut_off(monkeypatch, epoch=1):
         fit(fresh(backbone, params), photos, tmp_path / "cut", params)
     resumed = fit(fresh(backbone, params), photos, tmp_path / "cut", params)
     assert resumed.history == whole.history
-    states = (whole.embedder.state_dict(), resumed.embedder.state_dict())
-    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert equal(resumed.embedder, whole.embedder)
 
 
 def test_frozen_layers_keep_their_weights_and_statistics_and_the_others_do_not(tmp_path: Path, photos: Photos) -> None:

@@ -20,6 +20,7 @@ import torch
 from cairn.locations import Location, Photos
 from cairn.losses import LOSSES
 from cairn.losses.weighting import class_weights
+from cairn.networks.device import autocast
 from cairn.networks.embedder import Embedder, make_embedder
 from cairn.params import Schedule, TrainParams, load_params
 from cairn.processes import joined, rank, world
@@ -73,7 +74,7 @@ def gradient(loss: str, folder: Path) -> dict[str, Any]:
     for part in range(2):  # two batches to a step
         with spread.shared(part == 1):
             own = (images + part)[rank() * size : (rank() + 1) * size]
-            value = network.loss(gathered(spread.seen(own, network.autocast("fp32"))), classes)
+            value = network.loss(gathered(spread.seen(own, autocast(network.device, "fp32"))), classes)
             (value / 2).backward()
     gradients = {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
     return {"loss": value.detach(), "gradients": gradients, "buffers": dict(network.named_buffers())}

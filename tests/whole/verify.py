@@ -22,14 +22,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import pyarrow.parquet as pq
+from pipeline.served import tested
 from whole.project import LOGGED, ROOT, clone, differences, result, stages
 from whole.running import NOBODY, Run, given_to, no_other_user
 
 from cairn.client import Answer, Client
-from cairn.manifest import read_images
 from cairn.serving.server import default_server_env, running_server
-from cairn.shards import ShardReader
 
 MAY_DIFFER = {
     "`build/plans/`, `model.plan`": "a TensorRT plan belongs to one version and one kind of GPU; the ONNX files do not",
@@ -153,10 +151,7 @@ def nothing_from_elsewhere(run: Run) -> None:
 
 def answers(folder: Path) -> list[str]:
     """What a server says of each photo of the test side, one request a photo, every number in full."""
-    rows = pq.read_table(folder / "build" / "evaluation" / "predictions.parquet").to_pylist()
-    places = {row["image_id"]: row for row in read_images(folder / "build" / "raw").to_pylist()}
-    with ShardReader(folder / "build" / "raw") as reader:
-        photos = [reader.read(p["shard"], p["offset"], p["size"]) for p in (places[row["image_id"]] for row in rows)]
+    _, photos = tested(folder)
     said = []
     with running_server(folder / "triton_repo", default_server_env()) as address, Client(address, 300.0) as client:
         for photo in photos:  # alone: the last bits of a vector may depend on what else is in its batch

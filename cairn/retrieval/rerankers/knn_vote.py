@@ -118,7 +118,7 @@ class KnnVote:
 
 
 def vote_sums(
-    labels: NDArray[np.int64], scores: NDArray[np.float32], power: float, clip: bool = True, top: int | None = None
+    labels: NDArray[np.int64], scores: NDArray[np.float32], power: float, clip: bool, top: int | None = None
 ) -> NDArray[np.float64]:
     """For each neighbour the sum of clip(score, 0)^power over neighbours of its landmark, both [queries, n].
 

@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from retrieval.made_index import made_index
 
 from cairn.manifest import NONE
-from cairn.retrieval.index import PhotoIndex, build_index
+from cairn.retrieval.index import PhotoIndex
 from cairn.retrieval.rerankers.base import Context
 from cairn.retrieval.rerankers.classifier import CosineClassifier
 from cairn.retrieval.rerankers.similarity import VectorsById
@@ -41,7 +42,7 @@ def make_world(seed: int, queries: int = 40, spread: float = 0.3) -> World:
     seen = unit(centres[shown] + spread * rng.normal(size=(queries, DIMENSIONS)))
     nothing = np.arange(queries) >= queries * 3 // 4
     seen[nothing] = unit(rng.normal(size=(int(nothing.sum()), DIMENSIONS)))
-    index = PhotoIndex(build_index(vectors, ids, "Flat", None), ids, 2 * labels)
+    index = PhotoIndex(made_index(vectors, ids), ids, 2 * labels)
     context = Context(
         vectors=VectorsById(ids, vectors),
         distractors=unit(rng.normal(size=(30, DIMENSIONS))),
