@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import NamedTuple
@@ -50,10 +50,14 @@ from cairn.serving.watchdog import api_of, watched
 
 ROOT = Path(__file__).resolve().parents[2]
 ENV_VARIABLE = "CAIRN_SERVER_ENV"
-STARTUP_S = 120.0
+STARTUP_S = 600.0
 SHARED_MEMORY = Path("/dev/shm")
 LIBC = ctypes.CDLL(None)  # opened here: the forked child should do as little as it can
 PR_SET_PDEATHSIG = 1
+
+
+class LockTimeout(ServerError):
+    """Triton ended itself: on a busy machine a model's process held a lock of theirs for 10 s. Another start helps."""
 
 
 class Server(NamedTuple):
@@ -128,7 +132,12 @@ def serve(serving: Serving, env: Path, folder: Path, timeout_s: float) -> Iterat
     folder.mkdir(parents=True, exist_ok=True)
     with shell_safe(serving.repository, folder) as (repository, plain):
         layout = lay_out(found, plain)
-        with _served(serving._replace(repository=repository), found, layout, folder, timeout_s) as server:
+        here = serving._replace(repository=repository)
+        with ExitStack() as stack:
+            try:
+                server = stack.enter_context(_served(here, found, layout, folder, timeout_s))
+            except LockTimeout:
+                server = stack.enter_context(_served(here, found, layout, folder, timeout_s))
             yield server
 
 
@@ -218,7 +227,8 @@ def _wait_until_ready(process: subprocess.Popen[bytes], host: str, port: int, lo
     end = time.monotonic() + timeout_s
     while not _ready(host, port):
         if process.poll() is not None:
-            raise ServerError(f"the server stopped with status {process.returncode}:\n{_complaints(log)}")
+            kind = LockTimeout if b"lock_exception" in log.read_bytes() else ServerError
+            raise kind(f"the server stopped with status {process.returncode}:\n{_complaints(log)}")
         if time.monotonic() > end:
             raise ServerError(f"the server was not ready within {timeout_s:g} s:\n{_complaints(log)}")
         time.sleep(0.2)

@@ -181,7 +181,7 @@ def test_a_server_that_never_greets_is_given_up_in_time(tiny: Tiny) -> None:
                 client.query([tiny.unknown])
             with pytest.raises(ServerUnavailable, match=f"{address}: no"):
                 client.check()
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 20
 
 
 NEVER_ANSWERS = """
@@ -236,11 +236,11 @@ def test_attempts_come_to_an_end(tiny: Tiny, tiny_server: str) -> None:
 
 def test_attempts_end_with_the_photos_time(tiny: Tiny, tiny_server: str) -> None:
     start = time.monotonic()
-    with between(tiny_server) as way, Client(way.address, 1.0, Options(attempts=99, first_wait_s=0.3)) as client:
+    with between(tiny_server) as way, Client(way.address, 5.0, Options(attempts=99, first_wait_s=1.5)) as client:
         way.failures = [AWAY] * 99
         with pytest.raises(ServerUnavailable):
             client.query([tiny.known[5]])
-    assert time.monotonic() - start < 20  # 99 waits would take far longer
+    assert time.monotonic() - start < 60  # 99 waits would take far longer
     assert 1 <= way.calls[INFER] <= 4
 
 

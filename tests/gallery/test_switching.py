@@ -62,7 +62,8 @@ def wait_for(asking: list[Asking], version: int) -> None:
     """Until every client has an answer of that version."""
     end = time.monotonic() + 60
     while time.monotonic() < end:
-        if all(isinstance(one.got[-1], Answer) and one.got[-1].index_version == version for one in asking if one.got):
+        newest = [one.got[-1] if one.got else None for one in asking]
+        if all(isinstance(got, Answer) and got.index_version == version for got in newest):
             return
         time.sleep(0.05)
     raise AssertionError(f"no answer of version {version}: {[one.got[-1:] for one in asking]}")

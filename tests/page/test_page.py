@@ -42,7 +42,7 @@ def browser() -> Iterator[Browser]:
     if program is None:
         pytest.skip("no Chromium to look at the page with; on Debian: apt-get install chromium")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"], timeout=180_000)
         yield browser
         browser.close()
 

@@ -31,11 +31,11 @@ from cairn.tracking import DATABASE
 def killed_repro(run: Run, when: Callable[[], bool]) -> None:
     """Start `dvc repro` and kill all of it as soon as `when` says so."""
     process = run.start()
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 1800  # a process that has ended is seen at once
     while not when():
         assert process.poll() is None, run.said()[-3000:]
         assert time.monotonic() < deadline
-        time.sleep(0.05)
+        time.sleep(0.005)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
