@@ -13,7 +13,7 @@ LOOPBACK = "127.0.0.1"
 EVERYWHERE = "0.0.0.0"
 PHOTOS_VARIABLE = "CAIRN_INDEX_PHOTOS"  # the folder that the index's shards lie in; read by the models that show photos
 CLOSED = "shared-memory,model-config,model-repository,statistics,trace,logging"  # what reaches beyond asking
-EXIT_S = 40  # for requests under way when the server is told to stop
+EXIT_S = 40  # for requests under way, and 7 for models to unload, when the server is told to stop
 # A search is over before idle threads would stop looking for more work: told to sleep, they take a seventh of the
 # processor. glibc keeps tensors of a photo for the next one, and gives back what many or large ones took;
 # cairn/serving/memory.py has what the models' processes do.

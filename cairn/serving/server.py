@@ -136,7 +136,8 @@ def serve(serving: Serving, env: Path, folder: Path, timeout_s: float) -> Iterat
         with ExitStack() as stack:
             try:
                 server = stack.enter_context(_served(here, found, layout, folder, timeout_s))
-            except LockTimeout:
+            except LockTimeout as error:
+                _tell(f"{error}\nThis comes of a busy machine; starting it once more")
                 server = stack.enter_context(_served(here, found, layout, folder, timeout_s))
             yield server
 

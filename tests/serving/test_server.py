@@ -296,7 +296,11 @@ def test_nothing_is_left_when_the_block_ends(tiny: Tiny, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("said", ["terminate called: boost::interprocess::lock_exception", "another trouble"])
 def test_a_start_that_ends_as_by_tritons_own_lock_mocked_is_made_once_more(
-    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str
+    tiny: Tiny,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    said: str,
 ) -> None:
     """The first server is killed here, with these words in its log: what happens on a busy machine now and then."""
     wait, processes = server_module._wait_until_ready, list[int]()
@@ -317,6 +321,7 @@ def test_a_start_that_ends_as_by_tritons_own_lock_mocked_is_made_once_more(
             assert isinstance(got, Answer)
             assert got.landmark_id == 5
             assert [server.process.pid] == processes[1:]
+        assert "starting it once more" in capfd.readouterr().err
     else:
         with pytest.raises(ServerError, match="another trouble"), starting:
             pass
