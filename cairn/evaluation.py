@@ -84,9 +84,9 @@ def judge(result: Result, true: NDArray[np.int64]) -> Judged:
 
 
 def threshold_of(validation: Judged, precision: float) -> float:
-    """The lowest threshold that keeps `precision` among validation answers, distractors counted wrong.
+    """The threshold that answers most at `precision` among validation answers, distractors counted wrong.
 
-    Where none does, it is the float32 above every validation score; without validation photos, or answers, it is 0.
+    Where none has it, it is the float32 above every validation score; without validation photos, or answers, it is 0.
     """
     if not np.isfinite(validation.scores).any() or validation.landmark_queries == 0:
         return 0.0

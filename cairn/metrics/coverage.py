@@ -54,13 +54,19 @@ def coverage_at_precision(scores: ArrayLike, right: ArrayLike, landmark_queries:
 
 
 def threshold_for_precision(scores: ArrayLike, right: ArrayLike, landmark_queries: int, precision: float) -> float:
-    """The lowest score that, as a threshold, keeps at least `precision`; inf if none does.
+    """The score that, as a threshold, answers most queries rightly at a precision of at least `precision`; inf if none
+    has it.
+
+    Of scores that answer as many rightly it is the highest: a lower one would only add wrong answers, and where these
+    are few enough to keep the precision, it would go down to the lowest score of all.
 
     Raises MetricError as `precision_coverage` does, or if precision is not in [0, 1].
     """
     curve = precision_coverage(scores, right, landmark_queries)
     point = _loosest(curve, precision)
-    return math.inf if point is None else float(curve.thresholds[point])
+    if point is None:
+        return math.inf
+    return float(curve.thresholds[curve.coverage == curve.coverage[point]][0])
 
 
 def _loosest(curve: Curve, precision: float) -> int | None:

@@ -64,8 +64,16 @@ def test_the_curve_equals_every_threshold_tried_in_turn(case: Case) -> None:
 @given(cases(), st.sampled_from([0.0, 0.3, 0.5, 2 / 3, 0.9, 1.0]))
 def test_threshold_and_coverage_equal_a_search_over_all_thresholds(case: Case, precision: float) -> None:
     reached = [point for point in slow_points(case) if point[1] >= precision]
-    assert threshold_for_precision(*case, precision) == min((point[0] for point in reached), default=math.inf)
-    assert coverage_at_precision(*case, precision) == pytest.approx(max((point[2] for point in reached), default=0))
+    most = max((point[2] for point in reached), default=0)
+    highest = max((point[0] for point in reached if point[2] == most), default=math.inf)
+    assert threshold_for_precision(*case, precision) == highest
+    assert coverage_at_precision(*case, precision) == pytest.approx(most)
+
+
+def test_few_distractors_below_every_right_answer_are_refused() -> None:
+    """Fifty right answers and two wrong ones far below: with all of them the precision would still be .96."""
+    scores, right = np.append(np.linspace(0.8, 1, 50), [0.1, 0.2]), np.arange(52) < 50
+    assert threshold_for_precision(scores, right, 50, 0.95) == 0.8
 
 
 @given(cases(), st.sampled_from([0.5, 0.9, 1.0]))
