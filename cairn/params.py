@@ -239,7 +239,8 @@ class LossesParams(Block):
 
 class SamplerParams(Block):
     """What makes up a batch. shuffled: every photo once an epoch; classes: so many photos of so many landmarks;
-    subspaces: the same, of landmarks that look alike (clusters of their means).
+    subspaces: the same, of landmarks that look alike (clusters of their means). Where fewer landmarks are trained on
+    than a batch wants, it has more photos of each.
     """
 
     name: Literal["shuffled", "classes", "subspaces"]

@@ -1,8 +1,9 @@
 """Which side a photo stands on: train, validation, index, test or suspect; by whole groups of duplicates, per landmark.
 
 A group (photos joined by pairs, directly or through others) never crosses sides. Within a landmark each side first gets
-its number of photos by largest remainders (Hamilton's method); then the groups, largest first, each go to the side that
-still lacks most. All chance comes from hashes of (seed, landmark id), so a landmark's draw does not depend on others.
+its number of photos by largest remainders (Hamilton's method), or by a draw where there are too few for all sides; then
+the groups, largest first, each go to the side that still lacks most. All chance comes from hashes of (seed, landmark
+id), so a landmark's draw does not depend on others.
 
 Photos whose label is doubted are drawn as all are. Only then those on the train and index sides are taken off: were
 they dropped before, the queries would lose their hard and mislabelled photos too, and figures would flatter.
@@ -36,7 +37,7 @@ SPLIT_TABLE = pa.schema(
     ]
 )
 
-_CHOICE, _ORDER, _REMAINDER = range(3)  # what a hash is drawn for
+_CHOICE, _ORDER, _REMAINDER, _START = range(4)  # what a hash is drawn for
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -179,6 +180,31 @@ def side_counts(images: pa.Table, suspects: pa.Table, table: pa.Table) -> dict[s
     }
 
 
+def check_sides(counts: dict[str, Any]) -> list[str]:
+    """What the `side_counts` of a split make impossible later, a sentence each.
+
+    Raises SplitError if nothing is left to test with: no photo of a landmark is on the test side.
+    """
+    photos = {name: side["images"] - side["distractors"] for name, side in counts["sides"].items()}
+    groups = f"{counts['groups']} groups of near duplicates, the largest of {counts['largest_group']} photos"
+    if not photos["test"]:
+        raise SplitError(
+            f"no photo of a landmark is on the test side: of {counts['landmarks']} landmarks there are {groups}, and a "
+            "landmark of one group is wholly trained on; bring more photos, give split.ratios.test more, or join fewer "
+            "photos (clean.near_duplicates.group_bits lower, group_cosine higher), and say `dvc repro`"
+        )
+    said = []
+    if not photos["validation"]:
+        said.append(
+            f"no photo of a landmark is on the validation side ({groups}): scores are not calibrated, every photo gets "
+            "an answer, and training keeps its last epoch; give split.ratios.validation more"
+        )
+    distractors = {name: side["distractors"] for name, side in counts["sides"].items()}
+    if sum(distractors.values()) and not distractors["train"]:
+        said.append(f"no distractor is on the train side ({groups}): distractor_penalty and boosted will have none")
+    return said
+
+
 def _count(side: pa.ChunkedArray, *names: str) -> int:
     return int(pc.sum(pc.is_in(side, value_set=pa.array(names))).as_py() or 0)
 
@@ -290,7 +316,7 @@ def _allocate(groups: Groups, rules: Rules, hashes: NDArray[np.uint64]) -> Ints:
     side = np.where(rank == 0, rules.base[owner], side)
     side = np.where(anchors, TRAIN, side)
 
-    lack = _shares(rules.ratios, np.bincount(owner, size, classes).astype(np.int64), hashes).astype(np.float64)
+    lack = _wanted(rules.ratios, np.bincount(owner, size, classes).astype(np.int64), hashes).astype(np.float64)
     lack[rules.ratios == 0] = -np.inf
     placed = np.flatnonzero(side >= 0)
     np.subtract.at(lack, (owner[placed], side[placed]), size[placed])
@@ -335,6 +361,21 @@ def _place_singles(owner: Ints, lack: Floats, hashes: NDArray[np.uint64]) -> Int
     wanted = np.divide(wanted, total, out=np.zeros_like(wanted), where=total > 0)
     ends = _shares(wanted, np.bincount(owner, minlength=len(lack)), hashes).cumsum(axis=1)
     return np.asarray((earlier_alike(owner)[:, None] >= ends[owner]).sum(axis=1))
+
+
+def _wanted(ratios: Floats, totals: Ints, hashes: NDArray[np.uint64]) -> Ints:
+    """`_shares`; but a class that has too few photos for each of its sides gives each one more than its whole number
+    with the remainder as probability (systematic sampling, Madow 1949).
+
+    By largest remainders no landmark of three photos would ever be on the validation side, which answers are chosen by.
+    """
+    shares = _shares(ratios, totals, hashes)
+    exact = np.round(ratios * totals[:, None], 9)
+    starts = (_hash(hashes, _START) >> np.uint64(11)) * 2.0**-53  # in [0, 1)
+    ends = np.floor(np.round((exact - np.floor(exact)).cumsum(axis=1), 9) + starts[:, None])
+    drawn = np.floor(exact) + np.diff(ends, axis=1, prepend=0)
+    small = ((shares == 0) & (ratios > 0)).any(axis=1, keepdims=True)
+    return np.where(small, drawn, shares).astype(np.int64)
 
 
 def _shares(ratios: Floats, totals: Ints, hashes: NDArray[np.uint64]) -> Ints:

@@ -18,7 +18,7 @@ from cairn.locations import Location
 from cairn.manifest import NONE, write_images
 from cairn.params import DistractorRatios, Ratios, SplitParams
 from cairn.sides import DATABASE, QUERIES, embedding_locations, read_sides, trained_landmarks, training_photos
-from cairn.splitting import SIDES, SPLIT_TABLE, SUSPECT, SplitError, side_counts, split
+from cairn.splitting import SIDES, SPLIT_TABLE, SUSPECT, SplitError, check_sides, side_counts, split
 from cairn.stage import CLEAN, RAW, SPLIT, StageError
 
 Row = tuple[str, int | None]
@@ -77,7 +77,6 @@ def named(prefix: str, count: int) -> list[str]:
     [
         (1, {"train": 1}),
         (2, {"train": 1, "test": 1}),
-        (3, {"train": 2, "test": 1}),
         (10, {"train": 6, "validation": 1, "index": 1, "test": 2}),
         (200, {"train": 120, "validation": 20, "index": 20, "test": 40}),
     ],
@@ -95,6 +94,35 @@ def test_equal_remainders_do_not_always_favour_the_same_side() -> None:
     assert found["train"] + found["validation"] + found["index"] == 600
     assert 30 < found["validation"] < 110
     assert 30 < found["index"] < 110
+
+
+def test_landmarks_too_small_for_all_sides_take_turns() -> None:
+    """Of three photos one is always trained on and one tested; .3 are wanted for validation and .3 for the index."""
+    rows: list[Row] = [(f"{landmark:04d}-{i}", landmark) for landmark in range(1000) for i in range(3)]
+    found = sides(divided(rows), [i for i, _ in rows])
+    assert found["train"] + found["validation"] + found["index"] + found["test"] == 3000
+    assert found["test"] == 1000
+    assert 100 < found["validation"] < 350
+    assert 100 < found["index"] < 350
+
+
+def test_a_split_without_a_landmark_to_test_with_is_refused_and_one_without_validation_is_told() -> None:
+    def said(rows: list[Row], pairs: list[tuple[str, str]]) -> list[str]:
+        table = split(table_of(rows), pairs_of(pairs), suspects_of(), params_of(), 1)
+        return check_sides(side_counts(table_of(rows), suspects_of(), table))
+
+    groups: list[Row] = [(f"{landmark}-{i}", landmark) for landmark in range(3) for i in range(4)]
+    alike = [(f"{landmark}-0", f"{landmark}-{i}") for landmark in range(3) for i in range(1, 4)]
+    with pytest.raises(SplitError, match=r"of 3 landmarks there are 3 groups of near duplicates, the largest of 4"):
+        said(groups, alike)
+    twos: list[Row] = [(f"{landmark}-{i}", landmark) for landmark in range(3) for i in range(2)]
+    (only,) = said(twos, [])
+    assert "no photo of a landmark is on the validation side" in only
+    many: list[Row] = [(f"{landmark}-{i}", landmark) for landmark in range(3) for i in range(40)]
+    assert said(many, []) == []
+    others: list[Row] = [(f"x{i}", None) for i in range(5)]
+    (only,) = said(many + others, [("x0", f"x{i}") for i in range(1, 5)])
+    assert "no distractor is on the train side" in only
 
 
 def test_landmark_of_one_group_is_wholly_trained_on() -> None:

@@ -36,7 +36,7 @@ from cairn.training.layout import as_laid_out, lay_back, lay_out
 from cairn.training.optimiser import clip_gradients, make_optimiser, set_rates
 from cairn.training.photos import plain_batches
 from cairn.training.rows import RowAverage, RowOptimiser
-from cairn.training.samplers import SAMPLERS, check_classes
+from cairn.training.samplers import SAMPLERS, for_classes
 from cairn.training.sizes import check_sizes, size_of
 from cairn.training.start import start_neck
 from cairn.training.together import PartOfBatches, Spread, gathered, summed_up
@@ -71,8 +71,7 @@ def train(
     one there goes on from it to the same bytes. Of several processes, all must call this within `processes.joined`,
     and what the first one returns is the result.
     Raises ValueError if the network does not take photos of the schedule's sizes, has fewer layers than it freezes or
-    nothing to train, if a batch wants more classes than there are, if the processes cannot have equal parts of a batch,
-    or if a loss is no number any more.
+    nothing to train, if the processes cannot have equal parts of a batch, or if a loss is no number any more.
     """
     keep_memory()
     schedule = params.schedule
@@ -81,7 +80,7 @@ def train(
     check_sizes(embedder, schedule)
     torch.manual_seed(seed)
     sizes = np.bincount(train_side.classes)
-    check_classes(params, len(sizes))
+    schedule = schedule.model_copy(update={"sampler": for_classes(schedule.sampler, len(sizes))})
     head = LOSSES[params.loss](embedder.config.dimensions, sizes, getattr(schedule.losses, params.loss))
     head.class_weights = class_weights(schedule.class_weight, sizes)
     head.requires_grad_(schedule.class_share == 1)  # otherwise its rows have an optimiser of their own

@@ -11,7 +11,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from cairn.params import Schedule, TrainParams
+from cairn.params import SamplerParams, Schedule
 
 KMEANS_STARTS = 5
 
@@ -137,15 +137,13 @@ def members_of(classes: NDArray[np.int64], at_least: int) -> Members:
     return Members(np.argsort(classes, kind="stable"), counts)
 
 
-def check_classes(params: TrainParams, classes: int) -> None:
-    """Raises ValueError if a batch of `params` wants photos of more classes than there are."""
-    sampler = params.schedule.sampler
-    if sampler.name != "shuffled" and classes < sampler.classes:
-        where = f"train.{params.schedule_name}.sampler"
-        raise ValueError(
-            f"{where}.classes = {sampler.classes}: a batch has photos of so many landmarks, and {classes} are trained "
-            f"on; ask for fewer, or set {where}.name to shuffled"
-        )
+def for_classes(how: SamplerParams, classes: int) -> SamplerParams:
+    """`how`, or where a batch would have photos of more classes than there are: of all, and more photos of each, so
+    that it has about as many.
+    """
+    if how.name == "shuffled" or classes >= how.classes:
+        return how
+    return how.model_copy(update={"classes": classes, "images": how.classes * how.images // classes})
 
 
 def cluster(means: NDArray[np.float32], clusters: int, at_least: int, seed: int, rounds: int) -> NDArray[np.int64]:

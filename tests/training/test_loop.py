@@ -214,12 +214,16 @@ def test_training_that_diverges_says_where_and_what_holds_it_back(tmp_path: Path
     assert not (tmp_path / "keep" / CHECKPOINT_FILE).exists()
 
 
-def test_more_classes_in_a_batch_than_there_are_name_the_param(tmp_path: Path, photos: Photos) -> None:
-    plain = settings(1)
-    sampler = plain.scratch.sampler.model_copy(update={"name": "classes", "classes": 12})
-    params = plain.model_copy(update={"scratch": plain.scratch.model_copy(update={"sampler": sampler})})
-    with pytest.raises(ValueError, match=r"train\.scratch\.sampler\.classes = 12: .* 3 are trained on"):
-        fit(fresh(), photos, tmp_path / "keep", params)
+def test_a_batch_of_more_classes_than_there_are_has_all_of_them(tmp_path: Path, photos: Photos) -> None:
+    """Of 3 classes, 12 x 2 photos are 3 x 8."""
+
+    def history(classes: int, images: int) -> list[dict[str, float]]:
+        plain = settings(1)
+        sampler = plain.scratch.sampler.model_copy(update={"name": "classes", "classes": classes, "images": images})
+        params = plain.model_copy(update={"scratch": plain.scratch.model_copy(update={"sampler": sampler})})
+        return fit(fresh(), photos, tmp_path / f"keep{classes}", params).history
+
+    assert history(12, 2) == history(3, 8)
 
 
 def test_a_start_looks_at_some_photos_of_each_class(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,14 +24,22 @@ def test_the_neck_gives_centred_uncorrelated_dimensions_of_softened_variance() -
     )
 
 
-def test_more_dimensions_than_the_features_span_are_left_as_they_were() -> None:
-    neck = NECKS["linear"](6, 5).eval()
+def test_dimensions_that_the_photos_do_not_span_keep_what_else_a_photo_shows() -> None:
+    """Two of eight features vary; dimensions 2 to 7 must see the other six, and those beyond eight stay random."""
+    neck = NECKS["linear"](8, 10).eval()
     assert isinstance(neck, nn.Sequential)
-    flat = FEATURES.copy()
-    flat[:, 2:] = 1
-    before = neck[0].weight[2:].clone()
+    flat = np.ones((400, 8), np.float32)
+    flat[:, :2] = FEATURES[:, :2]
+    before = neck[0].weight[8:].clone()
     start_neck(neck, flat)
-    assert torch.equal(neck[0].weight[2:], before)
+    mean = np.var(flat[:, :2], axis=0, dtype=np.float64).mean()
+    rows = neck[0].weight[2:8].detach().double().numpy()
+    np.testing.assert_allclose(rows @ rows.T, np.eye(6) * mean ** (-2 * WHITENING), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(rows[:, :2], 0, atol=1e-4)
+    assert torch.equal(neck[0].weight[8:], before)
+    strange = torch.from_numpy(np.concatenate([flat[:1, :2], np.full((1, 6), 3, np.float32)], axis=1))
+    seen = (neck(strange) - neck(torch.from_numpy(flat[:1])))[0, 2:8].square().sum().item()
+    np.testing.assert_allclose(seen, 6 * 2**2 * mean ** (-2 * WHITENING), rtol=1e-2)
 
 
 def test_on_a_fake_gpu_a_neck_meets_no_tensor_of_the_cpu() -> None:
