@@ -5,8 +5,8 @@ A row is a DVC experiment; runs outside one are the row `workspace`. Experiments
 arcface-s2), where <seed> is the seed they ran with, are seeds of one row `<preset>`: it shows their mean and, of two or
 more, their sample standard deviation. An experiment that ran several times counts with its latest finished evaluate
 run, and so does a seed that two experiments of a row share. Minutes are those of the train run before it; for a train
-run that `cairn backfill` restored, those of the earliest real one with its lineage; a dash where there is none. Columns
-without a figure in any row are left out.
+run that `cairn backfill` restored, those of the earliest real one with its lineage; a dash where there is none, or it
+went on from a killed one. Columns without a figure in any row are left out.
 
 With `--records FILE` the figures of the rows asked for are put into FILE, in place of older ones of the same seed, and
 the table is of what FILE then holds; where there is no database, of what it held.
@@ -32,6 +32,7 @@ from cairn.tracking import (
     COMMIT_TAG,
     LINEAGE_TAG,
     RESTORED_TAG,
+    RESUMED_TAG,
     STAGE_TAG,
     experiment_name,
     tracking_uri,
@@ -70,6 +71,7 @@ class Logged:
     stage: str
     lineage: str
     restored: bool
+    resumed: bool
     seed: str | None
     commit: str
     started: int  # milliseconds since 1970
@@ -206,6 +208,7 @@ def _logged(run: Any) -> Logged:
         stage=tags.get(STAGE_TAG, ""),
         lineage=tags.get(LINEAGE_TAG, ""),
         restored=tags.get(RESTORED_TAG) == "true",
+        resumed=tags.get(RESUMED_TAG) == "true",
         seed=run.data.params.get("seed"),
         commit=tags.get(COMMIT_TAG, "")[:7],
         started=run.info.start_time,
@@ -262,7 +265,7 @@ def training_minutes(evaluated: Logged, runs: Sequence[Logged]) -> float | None:
         return None
     last = before[-1]
     real = [t for t in trainings if t.lineage == last.lineage and not t.restored] if last.restored else [last]
-    return real[0].minutes if real else None
+    return real[0].minutes if real and not real[0].resumed else None
 
 
 def _over_seeds(seeds: Sequence[Mapping[str, float]]) -> dict[str, Figure]:

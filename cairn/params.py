@@ -318,8 +318,8 @@ class TrainParams(Block):
     fit: Literal["squash", "centre"]  # how a photo becomes a square: shape given up, or its middle
     pooling: Literal["auto"] | PoolingName  # auto: gem of a map; of tokens class_mean, or mean without a class token
     neck: NeckName  # `cairn/networks/necks.py` says what each name is
-    # With weights and the necks linear and none: from what the backbones see of the training photos, the neck whitening
-    # it (`cairn/training/start.py`), the head at the classes' means. Otherwise, and with other necks, random.
+    # With weights and the necks linear and none: from what the backbones see of the training photos, the neck half
+    # whitening it (`cairn/training/start.py`), the head at the classes' means. Otherwise, and with other necks, random.
     start: Literal["features", "random"]
     dimensions: Annotated[int, Field(ge=8, le=8192)] | None  # of the embedding; null: as many as pooling gives
     loss: Literal["none", "arcface", "subcenter", "softmax", "triplet"]  # none: no training

@@ -114,14 +114,14 @@ def _run(name: str, work: Callable[[Job], Report | None], logged: bool) -> None:
     raw = read_yaml(PARAMS)
     lineage = lineage_now(Path.cwd(), name, raw)
     keep = PARTIAL / f"{name}-{resumable(Path.cwd(), name, raw, lineage)}"
-    if rank() == 0:
-        prepare(keep, name)
+    resumed = rank() == 0 and prepare(keep, name)
     with joined():
         if rank() > 0:
             work(Job(params, keep))
         else:
             shared = {key: raw[key] for key in ("seed", "threads", "processes", "precision")}
-            with stage_run(name, {**shared, name: raw[name]}, lineage) if logged else nullcontext() as log:
+            logging = stage_run(name, {**shared, name: raw[name]}, lineage, resumed=resumed)
+            with logging if logged else nullcontext() as log:
                 report = made(work(Job(params, keep)))
                 write_json(REPORTS / f"{name}.json", report.content)
                 if log is not None:
@@ -130,8 +130,9 @@ def _run(name: str, work: Callable[[Job], Report | None], logged: bool) -> None:
         leave(keep, lineage)
 
 
-def prepare(keep: Path, name: str) -> None:
-    """Make the folder `keep` if it is not there, and remove those below PARTIAL that nobody will go on from.
+def prepare(keep: Path, name: str) -> bool:
+    """Make the folder `keep` if it is not there, and remove those below PARTIAL that nobody will go on from. Whether
+    there is work in it to go on from.
 
     These are the others of the stage `name`, and of all stages those of finished runs that dvc.lock has: if such a run
     is asked for again (`dvc repro --force`), it is to be made anew.
@@ -143,6 +144,7 @@ def prepare(keep: Path, name: str) -> None:
         if other or (finished.exists() and finished.read_text() in recorded):
             discard(folder)
     keep.mkdir(parents=True, exist_ok=True)
+    return any(keep.iterdir())
 
 
 def leave(keep: Path, lineage: str) -> None:

@@ -25,7 +25,8 @@ logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it prin
 # Tags of a run.
 LINEAGE_TAG = "cairn.lineage"
 STAGE_TAG = "cairn.stage"
-RESTORED_TAG = "cairn.restored"
+RESTORED_TAG = "cairn.restored"  # DVC brought its outs back, and nothing ran
+RESUMED_TAG = "cairn.resumed"  # it went on from what a killed run had done, so that its time is not all it took
 COMMIT_TAG = "git.commit"
 DATABASE = "mlflow.db"
 
@@ -110,7 +111,9 @@ def _use_database() -> None:
 
 
 @contextmanager
-def stage_run(stage: str, params: Mapping[str, Any], lineage: str, restored: bool = False) -> Iterator[Any]:
+def stage_run(
+    stage: str, params: Mapping[str, Any], lineage: str, restored: bool = False, resumed: bool = False
+) -> Iterator[Any]:
     """An MLflow run for one stage, with its params and tags; yields a function that logs what came of it.
 
     The function takes the metrics and, as cairn.stage.Report has them, the history, pictures and datasets.
@@ -123,7 +126,7 @@ def stage_run(stage: str, params: Mapping[str, Any], lineage: str, restored: boo
         mlflow.start_run(run_name=stage)
     try:
         with _told():
-            mlflow.set_tags(tags(stage, lineage, restored))
+            mlflow.set_tags(tags(stage, lineage, restored, resumed))
             mlflow.log_params({name: str(value)[:6000] for name, value in flat(params).items()})
         yield _log
     except BaseException:
@@ -163,12 +166,13 @@ def _dataset(name: str, table: Path) -> Any:
     return mlflow.data.from_pandas(read(table).head(1000), source=str(table), name=name, digest=digest)
 
 
-def tags(stage: str, lineage: str, restored: bool) -> dict[str, str]:
+def tags(stage: str, lineage: str, restored: bool, resumed: bool) -> dict[str, str]:
     """What a run is found by: its lineage, the commit and whether it was clean, the DVC experiment."""
     found = {
         LINEAGE_TAG: lineage,
         STAGE_TAG: stage,
         RESTORED_TAG: str(restored).lower(),
+        RESUMED_TAG: str(resumed).lower(),
         COMMIT_TAG: _git("rev-parse", "HEAD"),
         "git.dirty": str(bool(_git("status", "--porcelain", "--untracked-files=no"))).lower(),
     }

@@ -29,17 +29,25 @@ TABLE = """\
 | workspace | .500 | .600 | .100 | – | 1 |"""
 
 
-def log_run(stage: str, lineage: str, seed: int, figures: dict[str, float], minutes: float, restored: bool) -> None:
+def log_run(
+    stage: str,
+    lineage: str,
+    seed: int,
+    figures: dict[str, float],
+    minutes: float,
+    restored: bool,
+    resumed: bool = False,
+) -> None:
     """Log a run; MLflow is then told that it took `minutes`."""
-    with stage_run(stage, {"seed": seed}, lineage, restored) as log:
+    with stage_run(stage, {"seed": seed}, lineage, restored, resumed) as log:
         log(figures)
     client = mlflow.MlflowClient()
     run = client.get_run(mlflow.last_active_run().info.run_id)
     client.set_terminated(run.info.run_id, end_time=run.info.start_time + round(minutes * 60_000))
 
 
-def train(lineage: str, minutes: float, seed: int = 1, restored: bool = False) -> None:
-    log_run("train", lineage, seed, {"best.validation_gap": 0.5}, minutes, restored)
+def train(lineage: str, minutes: float, seed: int = 1, restored: bool = False, resumed: bool = False) -> None:
+    log_run("train", lineage, seed, {"best.validation_gap": 0.5}, minutes, restored, resumed)
 
 
 def evaluate(gap: float, accuracy: float, coverage: float, seed: int = 1, restored: bool = False) -> None:
@@ -55,7 +63,9 @@ def fail(stage: str, figures: dict[str, float]) -> None:
 
 
 def log_experiments(environment: pytest.MonkeyPatch) -> None:
-    """Three seeds, the second run again; a restored network; a name that ends as if in a seed; the workspace."""
+    """Three seeds, the second run again, the third killed and gone on with; a restored network; a name that ends as if
+    in a seed; the workspace.
+    """
     environment.setenv("DVC_EXP_NAME", "arcface-s1")
     train("first", minutes=8)
     evaluate(0.946, 0.953, 0.942)
@@ -67,6 +77,7 @@ def log_experiments(environment: pytest.MonkeyPatch) -> None:
     train("second", minutes=9, seed=2)
     evaluate(0.949, 0.957, 0.952, seed=2)
     environment.setenv("DVC_EXP_NAME", "arcface-s3")
+    train("third", minutes=3, seed=3, resumed=True)
     evaluate(0.952, 0.961, 0.962, seed=3)
     environment.setenv("DVC_EXP_NAME", "lent")
     train("shared", minutes=5)
@@ -185,7 +196,7 @@ def test_help_says_what_belongs_together(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def evaluated(experiment: str, seed: str | None, started: int = 0, gap: float = 0.5) -> Logged:
-    return Logged(experiment, "evaluate", "", False, seed, "", started, 0.1, {"gap": gap})
+    return Logged(experiment, "evaluate", "", False, False, seed, "", started, 0.1, {"gap": gap})
 
 
 @pytest.mark.parametrize(

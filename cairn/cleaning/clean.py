@@ -129,7 +129,8 @@ def judge(images: pa.Table, looks: Looks, params: CleanParams, embed: Embed | No
         return np.setdiff1d(left, more["row"].to_numpy(), assume_unique=True)
 
     left = drop(drop_by_shape(looks, params))
-    indoor = {} if vote is None else doubts_by_scenes(left, vote(images.take(pa.array(left))), params.scenes)
+    shown = left[labels[left] != NONE]  # a photo of no landmark may be of anything
+    indoor = {} if vote is None else doubts_by_scenes(shown, vote(images.take(pa.array(shown))), params.scenes)
     left = drop(drop_identical(looks.pixels, labels, left, ids))
     near = params.near_duplicates
     compared = left

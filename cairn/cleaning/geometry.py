@@ -1,7 +1,7 @@
 """Labels that no other photo confirms by its geometry: too few neighbours of the label show the same surfaces.
 
 After the cleaning of GLDv2 by the recognition challenge's 2019 winners: an image stays with 2 to 3 photos of its class
-among its 100 nearest that have 30 inliers or more.
+among its 100 nearest that have 30 inliers or more. Theirs are of an affine map, by RANSAC; these are of a homography.
 """
 
 from __future__ import annotations

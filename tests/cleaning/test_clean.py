@@ -151,6 +151,21 @@ def test_the_indoor_vote_doubts_what_has_too_few_votes_and_drops_nothing(tmp_pat
     ]
 
 
+def test_distractors_may_be_indoors(tmp_path: Path) -> None:
+    """Six photos of landmarks and one of none: the vote is asked about the six alone."""
+    asked: list[int] = []
+
+    def vote(images: pa.Table) -> np.ndarray:
+        asked.append(images.num_rows)
+        return np.zeros(images.num_rows, np.int64)
+
+    others = {"x/other.jpg": (None, encoded(scene(90, 120, 90), "JPEG"))}
+    result = cleaned(tmp_path, GOOD | others, settings(), vote=vote)
+    assert (asked, sum(result.suspects.values())) == ([len(GOOD)], len(GOOD))
+    suspects = pq.read_table(tmp_path / "out" / "suspects.parquet")["image_id"].to_pylist()
+    assert image_id_of("x/other.jpg") not in suspects
+
+
 def test_a_photo_doubted_twice_is_one_suspect_with_both_reasons() -> None:
     found = table_of({"b": ("neighbours", "2 of 10"), "a": ("neighbours", "1 of 10")})
     assert with_indoor(found, [("b", "0 of 5"), ("c", "1 of 5")]).to_pylist() == [

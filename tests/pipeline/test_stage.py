@@ -111,7 +111,9 @@ def test_folders_that_nobody_goes_on_from_are_removed(tmp_path: Path, monkeypatc
         (PARTIAL / name / "work").touch()
         if lineage is not None:
             leave(PARTIAL / name, lineage)
-    prepare(PARTIAL / "train-2", "train")
+    assert prepare(PARTIAL / "train-2", "train")
+    assert not prepare(PARTIAL / "embed-1", "embed")  # nothing to go on from
+    (PARTIAL / "embed-1").rmdir()
     assert {path.as_posix() for path in PARTIAL.rglob("*")} == {
         f"{PARTIAL}/{name}" for name in ("clean-1", "clean-1/work", "clean-1/finished", "train-2", "train-2/work")
     }

@@ -43,13 +43,14 @@ def test_a_stage_is_logged_with_params_metrics_tags_pictures_and_data(store: Pat
     table = store / "images.parquet"
     write_table(table, pa.table({"image_id": ["a", "b"]}))
     history = [{"epoch": 1.0, "loss": 3.0}, {"epoch": 2.0, "loss": 2.0}]
-    with stage_run("train", {"seed": 1, "train": {"lr": 0.1}}, "abc") as log:
+    with stage_run("train", {"seed": 1, "train": {"lr": 0.1}}, "abc", resumed=True) as log:
         log({"gap": 0.5}, history, [picture], {"clean": table})
     run = only_run()
     assert run.data.params == {"seed": "1", "train.lr": "0.1"}
     assert run.data.metrics == {"gap": 0.5, "loss": 2.0}
     assert run.data.tags[LINEAGE_TAG] == "abc"
     assert run.data.tags["cairn.stage"] == "train"
+    assert (run.data.tags["cairn.restored"], run.data.tags["cairn.resumed"]) == ("false", "true")
     assert run.data.tags["DVC_EXP_NAME"] == "brave-stone"
     assert [item.dataset.name for item in run.inputs.dataset_inputs] == ["clean"]
     client = mlflow.MlflowClient()

@@ -1,4 +1,4 @@
-"""The start from pretrained features: a whitened neck and class means, each recomputed in numpy."""
+"""The start from pretrained features: a half-whitened neck and class means, each recomputed in numpy."""
 
 from __future__ import annotations
 

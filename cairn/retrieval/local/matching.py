@@ -84,6 +84,15 @@ def inliers(
     params.loMethod, params.loIterations, params.loSampleSize = cv2.LOCAL_OPTIM_SIGMA, 10, 14
     params.final_polisher, params.final_polisher_iterations = cv2.MAGSAC, 3
     found, inside = cv2.findHomography(a, b, params)
-    if found is None or np.linalg.det(found[:2, :2]) <= 0:
+    if found is None:
         return nothing
-    return np.asarray(inside[:, 0] != 0)
+    explained = np.asarray(inside[:, 0] != 0)
+    return nothing if _mirrors(np.asarray(found, np.float64), a[explained]) else explained
+
+
+def _mirrors(homography: NDArray[np.float64], points: NDArray[np.float32]) -> bool:
+    """Whether a plane is turned over where most of `points` [n, 2] lie: the sign of the map's determinant there, which
+    is det(H) / w^3 with w the point's third coordinate after H (Hartley and Zisserman 2004).
+    """
+    scales = points @ homography[2, :2] + homography[2, 2]
+    return bool((np.linalg.det(homography) * scales <= 0).mean() > 0.5)

@@ -31,7 +31,9 @@ FEATURES = tuple(RISES)
 
 
 class BoostedParams(StepParams):
-    """LightGBM (Ke et al. 2017) over what a query's neighbours say of each landmark, as GLDv2 2020's second place."""
+    """LightGBM (Ke et al. 2017) over what a query's neighbours say of each landmark, after GLDv2 2020's second place,
+    which also gave it counts of local inliers: after `local_features` the scores have these in them.
+    """
 
     name: Literal["boosted"] = "boosted"
     top: Annotated[int, Field(ge=1, le=100)] = 10  # neighbours whose landmarks are candidates
@@ -39,7 +41,7 @@ class BoostedParams(StepParams):
     rounds: Annotated[int, Field(ge=1, le=5000)] = 100
     leaves: Annotated[int, Field(ge=2, le=255)] = 8
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.03
-    min_leaf: Annotated[int, Field(ge=1, le=10_000)] = 20  # candidates in a leaf
+    min_leaf: Annotated[int, Field(ge=1, le=10_000)] = 20  # candidates in a leaf; of few, at most a tenth
     folds: Annotated[int, Field(ge=2, le=50)] = 5  # of the validation side, when its own answers are needed
 
     @property
@@ -173,7 +175,7 @@ def _fit(found: Candidates, right: NDArray[np.bool_], params: BoostedParams, see
         "objective": "binary",
         "num_leaves": params.leaves,
         "learning_rate": params.learning_rate,
-        "min_data_in_leaf": params.min_leaf,
+        "min_data_in_leaf": min(params.min_leaf, max(1, len(right) // 10)),
         "seed": seed,
         "num_threads": threads,
         "deterministic": True,

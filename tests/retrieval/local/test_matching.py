@@ -95,6 +95,15 @@ def test_no_movement_no_inliers() -> None:
         assert count(a, mirrored, geometry) == kept
 
 
+def test_a_plane_seen_from_far_aside_is_not_taken_for_a_mirror_image() -> None:
+    """Right of all points the plane passes behind the camera; the map's upper-left 2 x 2 part turns over before."""
+    a = np.random.default_rng(0).uniform(0, 400, (80, 2)).astype(np.float32)
+    aside = np.array([[1, 0, 600], [0, 1, 0], [0, 0, 1]]) @ np.array([[1, 0, 0], [0, 1, 0], [-2e-3, 0, 1]])
+    assert np.linalg.det(aside[:2, :2]) < 0 < np.linalg.det(aside)
+    assert count(a, moved(a, aside).astype(np.float32)) == 80
+    assert count(a * np.array([-1, 1], np.float32), moved(a, aside).astype(np.float32)) == 0
+
+
 @pytest.mark.parametrize("landmark", [0, 1, 2])
 def test_a_photo_seen_askew_fits_where_it_should_and_another_does_not(landmark: int) -> None:
     extract = EXTRACTORS["sift"](500, 0.0)

@@ -102,6 +102,18 @@ def test_right_answers_of_another_world_score_higher_than_wrong_ones() -> None:
     assert got.scores[right].mean() > got.scores[~right].mean() + 0.2
 
 
+def test_few_candidates_are_still_told_apart() -> None:
+    """Ten queries are too few candidates for leaves of 1000, of which no tree could have two."""
+    first, world = make_world(1, queries=10, spread=0.3), make_world(2, queries=40, spread=0.3)
+    wide = PARAMS.model_copy(update={"min_leaf": 1000})
+    trees = load(fit(first.result, first.true, wide, first.context, 0, 1))
+    assert world.context.distractors is not None
+    found = candidates(world.result, wide, world.context.distractors)
+    right = found.landmark_ids == world.true[found.queries]
+    chances = trees(found.features)
+    assert chances[right].mean() > chances[~right].mean() + 0.1
+
+
 def test_the_same_text_each_time_and_from_each_number_of_threads(world: World) -> None:
     texts = [fit(world.result, world.true, PARAMS, world.context, 3, threads) for threads in (1, 1, 2)]
     assert texts[0] == texts[1]
