@@ -37,6 +37,7 @@ SPLIT_TABLE = pa.schema(
     ]
 )
 
+LARGE_GROUP, MANY = 0.05, 20  # of the photos, and photos: so many alike bend the sides, and are hardly of one view
 _CHOICE, _ORDER, _REMAINDER, _START = range(4)  # what a hash is drawn for
 
 Ints = NDArray[np.int64]
@@ -194,6 +195,11 @@ def check_sides(counts: dict[str, Any]) -> list[str]:
             "photos (clean.near_duplicates.group_bits lower, group_cosine higher), and say `dvc repro`"
         )
     said = []
+    if counts["largest_group"] > max(LARGE_GROUP * sum(side["images"] for side in counts["sides"].values()), MANY):
+        said.append(
+            f"photos are {groups}, which stays on one side: what is alike joins up through others; "
+            "raise clean.near_duplicates.group_cosine or lower group_bits if they are not one view"
+        )
     if not photos["validation"]:
         said.append(
             f"no photo of a landmark is on the validation side ({groups}): scores are not calibrated, every photo gets "

@@ -120,6 +120,8 @@ def test_a_split_without_a_landmark_to_test_with_is_refused_and_one_without_vali
     assert "no photo of a landmark is on the validation side" in only
     many: list[Row] = [(f"{landmark}-{i}", landmark) for landmark in range(3) for i in range(40)]
     assert said(many, []) == []
+    (only,) = said(many, [("0-0", f"0-{i}") for i in range(1, 21)])
+    assert "the largest of 21 photos, which stays on one side" in only
     others: list[Row] = [(f"x{i}", None) for i in range(5)]
     (only,) = said(many + others, [("x0", f"x{i}") for i in range(1, 5)])
     assert "no distractor is on the train side" in only
