@@ -36,8 +36,9 @@ from cairn.training.layout import as_laid_out, lay_back, lay_out
 from cairn.training.optimiser import clip_gradients, make_optimiser, set_rates
 from cairn.training.photos import plain_batches
 from cairn.training.rows import RowAverage, RowOptimiser
-from cairn.training.samplers import SAMPLERS, for_classes
+from cairn.training.samplers import SAMPLERS
 from cairn.training.sizes import check_sizes, size_of
+from cairn.training.small_side import for_side
 from cairn.training.start import start_neck
 from cairn.training.together import PartOfBatches, Spread, gathered, summed_up
 
@@ -74,13 +75,13 @@ def train(
     nothing to train, if the processes cannot have equal parts of a batch, or if a loss is no number any more.
     """
     keep_memory()
-    schedule = params.schedule
-    if params.loss == "none" or schedule.epochs == 0:
+    if params.loss == "none" or params.schedule.epochs == 0:
         return Trained(unfitted(embedder, train_side, params, precision), None, [], 0)
+    sizes = np.bincount(train_side.classes)
+    params = for_side(params, len(sizes), len(train_side.classes))
+    schedule = params.schedule
     check_sizes(embedder, schedule)
     torch.manual_seed(seed)
-    sizes = np.bincount(train_side.classes)
-    schedule = schedule.model_copy(update={"sampler": for_classes(schedule.sampler, len(sizes))})
     head = LOSSES[params.loss](embedder.config.dimensions, sizes, getattr(schedule.losses, params.loss))
     head.class_weights = class_weights(schedule.class_weight, sizes)
     head.requires_grad_(schedule.class_share == 1)  # otherwise its rows have an optimiser of their own

@@ -11,7 +11,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from cairn.params import SamplerParams, Schedule
+from cairn.params import Schedule
 
 KMEANS_STARTS = 5
 
@@ -135,15 +135,6 @@ def members_of(classes: NDArray[np.int64], at_least: int) -> Members:
     if len(numbers) < at_least:
         raise ValueError(f"a batch has photos of {at_least} classes, and there are only {len(numbers)}")
     return Members(np.argsort(classes, kind="stable"), counts)
-
-
-def for_classes(how: SamplerParams, classes: int) -> SamplerParams:
-    """`how`, or where a batch would have photos of more classes than there are: of all, and more photos of each, so
-    that it has about as many.
-    """
-    if how.name == "shuffled" or classes >= how.classes:
-        return how
-    return how.model_copy(update={"classes": classes, "images": how.classes * how.images // classes})
 
 
 def cluster(means: NDArray[np.float32], clusters: int, at_least: int, seed: int, rounds: int) -> NDArray[np.int64]:

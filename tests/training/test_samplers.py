@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cairn.params import load_params
-from cairn.training.samplers import SAMPLERS, ClassesByImages, EpochBatches, Shuffled, Subspaces, cluster, for_classes
+from cairn.training.samplers import SAMPLERS, ClassesByImages, EpochBatches, Shuffled, Subspaces, cluster
 
 CLASSES = np.random.default_rng(0).permutation(np.repeat(np.arange(12), [1, 2, 3, 5, 8, 8, 8, 9, 10, 16, 20, 40]))
 MEANS = np.random.default_rng(1).normal(size=(12, 5)).astype(np.float32)
@@ -143,15 +143,6 @@ def test_too_few_classes_and_distractors_are_errors(make: Callable[..., EpochBat
         make(np.array([0, 1, 2]), 4, 2, 0)
     with pytest.raises(ValueError, match="photo 1 has class -1"):
         make(np.array([0, -1, 2]), 2, 2, 0)
-
-
-def test_a_batch_keeps_its_size_where_there_are_fewer_classes() -> None:
-    how = load_params(Path(__file__).parents[2] / "params.yaml").train.scratch.sampler
-    asked = how.model_copy(update={"name": "subspaces", "classes": 12, "images": 8})
-    few = for_classes(asked, 5)
-    assert (few.classes, few.images, few.subspaces) == (5, 19, asked.subspaces)
-    assert for_classes(asked, 12) == asked
-    assert for_classes(how, 1) == how  # shuffled: no classes to count
 
 
 def test_a_class_without_a_mean_is_an_error() -> None:
