@@ -25,6 +25,7 @@ read: set[str] = set()
 load = cairn.params.load_params
 get = BaseModel.__getattribute__
 dump = BaseModel.model_dump
+copy = BaseModel.model_copy
 
 
 def fields(block: BaseModel) -> Iterator[tuple[str, str, Any]]:
@@ -64,6 +65,15 @@ def watched_dump(block: BaseModel, **how: Any) -> dict[str, Any]:
     return dump(block, **how)
 
 
+def watched_copy(block: BaseModel, **how: Any) -> BaseModel:
+    """A copy of a block in use is that block, with some values of its own."""
+    copied = copy(block, **how)
+    if id(block) in names:
+        held.append(copied)
+        name(copied, names[id(block)])
+    return copied
+
+
 def watched_load(path: Path) -> cairn.params.Params:
     params = load(path)
     held.append(params)  # so that no other object gets its identity
@@ -71,7 +81,7 @@ def watched_load(path: Path) -> cairn.params.Params:
     return params
 
 
-held: list[cairn.params.Params] = []
+held: list[BaseModel] = []
 
 
 def read_by(stage: str) -> list[str]:
@@ -87,6 +97,7 @@ def main(stages: list[str]) -> Mapping[str, list[str]]:
     cairn.params.load_params = watched_load
     BaseModel.__getattribute__ = watched_get  # type: ignore[method-assign, assignment]
     BaseModel.model_dump = watched_dump  # type: ignore[method-assign, assignment]
+    BaseModel.model_copy = watched_copy  # type: ignore[method-assign, assignment]
     return {stage: read_by(stage) for stage in stages}
 
 
