@@ -31,6 +31,10 @@ class Photos:
     locations: Sequence[Location]
     classes: NDArray[np.int64]
 
+    def repeated(self, times: int) -> Photos:
+        """All of them, one time after the other."""
+        return self if times == 1 else Photos([*self.locations] * times, np.tile(self.classes, times))
+
 
 def locations(root: Path, images: pa.Table) -> list[Location]:
     """Where each photo of a manifest lies; `root` is the manifest's folder."""

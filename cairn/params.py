@@ -267,7 +267,7 @@ class Schedule(Block):
     image_size: Pixels | None  # null: the backbone's own
     progressive_sizes: tuple[Pixels, ...]  # of earlier epochs, growing; image_size comes last, all for equally long
     epochs: Count
-    least_shown: Count  # photos that are shown in all: where they are so few that `epochs` show fewer, these are more
+    least_shown: Count  # of so few photos that `epochs` show fewer in all, each is shown several times an epoch
     batch_size: Annotated[int, Field(ge=2)]  # the samplers classes and subspaces have batches of their own
     head_lr: Annotated[float, Field(gt=0)]
     backbone_lr: Annotated[float, Field(ge=0)]  # 0: frozen
@@ -327,7 +327,7 @@ class TrainParams(Block):
     attention: AttentionParams | None  # a branch that says where the first backbone should look
     scratch: Schedule  # used where weights is none
     finetune: Schedule  # used where weights are given
-    patience: Positive  # epochs without a better validation score before training stops; more where epochs are more
+    patience: Positive  # epochs without a better validation score before training stops
     checkpoint_steps: Positive | None  # a checkpoint after so many steps, besides that after each epoch
     workers: Count  # processes that load training photos; 0: the training process itself, between steps
     mirrored: bool  # the embedding is the mean of those of the photo and of its mirror image; training sees one

@@ -78,8 +78,8 @@ def train(
     if params.loss == "none" or params.schedule.epochs == 0:
         return Trained(unfitted(embedder, train_side, params, precision), None, [], 0)
     sizes = np.bincount(train_side.classes)
-    params = for_side(params, len(sizes), len(train_side.classes))
-    schedule = params.schedule
+    schedule, shown = for_side(params.schedule, train_side, world())
+    params = params.model_copy(update={params.schedule_name: schedule})
     check_sizes(embedder, schedule)
     torch.manual_seed(seed)
     head = LOSSES[params.loss](embedder.config.dimensions, sizes, getattr(schedule.losses, params.loss))
@@ -90,15 +90,15 @@ def train(
     optimiser = make_optimiser(embedder, head, schedule)
     means = start(network, train_side, params, precision)
     fitting = fitting_of(network, optimiser, schedule)
-    photos = AugmentedPhotos(train_side.locations, embedder.config.preprocessing, schedule.augment, seed)
-    sampler = SAMPLERS[schedule.sampler.name](train_side.classes, means, schedule, seed)
+    photos = AugmentedPhotos(shown.locations, embedder.config.preprocessing, schedule.augment, seed)
+    sampler = SAMPLERS[schedule.sampler.name](shown.classes, means, schedule, seed)
     state = State(fitting.parts(), fitting.kept, keep)
     for epoch in range(state.epochs_done, schedule.epochs):
         if state.epochs_since_best() >= params.patience:
             break
         photos.epoch = sampler.epoch = epoch
         photos.size = size_of(epoch, schedule, embedder.config.preprocessing.size)
-        course = Epoch(epoch, sampler.batches(), train_side.classes, photos, params, precision, seed)
+        course = Epoch(epoch, sampler.batches(), shown.classes, photos, params, precision, seed)
         loss = run_epoch(fitting, course, state)
         scores = validate(fitting.finished(), validation_side, schedule, precision)
         row = {"epoch": float(epoch + 1), "train_loss": loss, **scores}
@@ -204,7 +204,7 @@ def fitting_of(network: Network, optimiser: torch.optim.Optimizer, schedule: Sch
 
 @dataclass(frozen=True)
 class Epoch:
-    """One pass over the training photos, before it begins."""
+    """One pass over what is shown of the training photos, before it begins."""
 
     number: int  # from 0
     batches: Sequence[NDArray[np.int64]]  # positions of photos, of all processes together
