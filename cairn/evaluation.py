@@ -86,10 +86,11 @@ def judge(result: Result, true: NDArray[np.int64]) -> Judged:
 def threshold_of(validation: Judged, precision: float) -> float:
     """The threshold that answers most at `precision` among validation answers, distractors counted wrong.
 
-    Where none has it, it is the float32 above every validation score; without validation photos, or answers, it is 0.
+    Where none has it, it is the float32 above every validation score; without validation photos of landmarks, or
+    answers, the lowest of all, which answers everything.
     """
     if not np.isfinite(validation.scores).any() or validation.landmark_queries == 0:
-        return 0.0
+        return float(np.finfo(np.float32).min)
     chosen = threshold_for_precision(validation.scores, validation.right, validation.landmark_queries, precision)
     return float(np.nextafter(validation.scores.max(), np.float32(np.inf))) if math.isinf(chosen) else chosen
 

@@ -10,6 +10,7 @@ build/evaluation/ (predictions.parquet, answer.json, context/) and build/picture
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,10 +75,9 @@ def evaluate(job: Job) -> Report:
         "validation": validation_figures(sides, gallery, asked),
         "at_most": at_most(photos, params.rerank, job.params, replace(given, watch=None), job.keep),
     }
+    content |= calibration(asked)
     if served is not asked:
-        content["served"] = figures(served.test, relevant, served.rule.threshold)
-    if rule.calibration is not None and probabilities is not None:
-        content["calibration"] = {"kind": rule.calibration.kind, **calibration_figures(probabilities, test.right)}
+        content["served"] = {**figures(served.test, relevant, served.rule.threshold), **calibration(served)}
     if job.params.embed.baseline:
         content["baseline"] = baseline(Embedded(sides, Vectors.open(UNTRAINED, shards)), job.params, job.keep)
     curve = precision_coverage(test.scores, test.right, test.landmark_queries)
@@ -118,6 +118,15 @@ def probabilities_of(asked: Asked) -> NDArray[np.float64] | None:
     """Of each test query, that its answer is right."""
     calibration = asked.rule.calibration
     return None if calibration is None else calibration.probability(asked.test.scores)
+
+
+def calibration(asked: Asked) -> dict[str, Any]:
+    """What the probabilities of the test answers are worth, if there are any."""
+    rule, probabilities = asked.rule, probabilities_of(asked)
+    if rule.calibration is None or probabilities is None:
+        return {}
+    figures_of = calibration_figures(probabilities, asked.test.right)
+    return {"calibration": {"kind": rule.calibration.kind, **figures_of}}
 
 
 def write_curve(curve: Curve) -> None:

@@ -68,7 +68,9 @@ def test_without_distractors_the_rest_is_unchanged() -> None:
 
 
 def test_the_threshold_is_the_lowest_that_keeps_the_precision() -> None:
-    assert threshold_of(queries(), 1.0) == np.float32(0.9)
+    assert threshold_of(queries(), 1.0) == pytest.approx(
+        0.85
+    )  # halfway between the last right answer and the distractor
     assert threshold_of(queries(), 0.6) == np.float32(0.4)
 
 
@@ -81,10 +83,17 @@ def test_a_threshold_is_as_good_for_small_scores_as_for_large_ones(size: float) 
     assert not (wrong.scores >= threshold_of(wrong, 0.9)).any()
 
 
-def test_without_any_answer_the_threshold_is_0() -> None:
-    none = queries()
-    scores = np.full(len(none.scores), -np.inf, np.float32)
-    assert threshold_of(replace(none, landmark_ids=np.full(len(scores), NONE), scores=scores), 0.9) == 0
+def test_without_validation_photos_every_answer_is_given_however_low() -> None:
+    scores = np.array([-np.inf, -3, -1e-3, 0, 2], np.float32)  # those of a penalty may lie under 0
+    distractors = queries().only(TRUE == NONE)
+    unanswered = replace(queries(), landmark_ids=np.full(5, NONE), scores=np.full(5, -np.inf, np.float32))
+    for validation in (distractors, unanswered):
+        assert (scores >= threshold_of(validation, 0.9)).tolist() == [False, True, True, True, True]
+
+
+def test_a_distractor_without_an_answer_is_not_right() -> None:
+    unanswered = replace(queries(), landmark_ids=np.full(5, NONE))
+    assert not unanswered.right.any()
 
 
 def test_people_are_shown_the_ends_first() -> None:

@@ -8,7 +8,7 @@ rightly, so it never falls as the threshold falls, and answers to anything else 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -54,11 +54,12 @@ def coverage_at_precision(scores: ArrayLike, right: ArrayLike, landmark_queries:
 
 
 def threshold_for_precision(scores: ArrayLike, right: ArrayLike, landmark_queries: int, precision: float) -> float:
-    """The score that, as a threshold, answers most queries rightly at a precision of at least `precision`; inf if none
-    has it.
+    """The threshold that answers most queries rightly at a precision of at least `precision`; inf if none has it.
 
-    Of scores that answer as many rightly it is the highest: a lower one would only add wrong answers, and where these
-    are few enough to keep the precision, it would go down to the lowest score of all.
+    Of scores that answer as many rightly the highest is taken: a lower one would only add wrong answers, and where
+    these are few enough to keep the precision, it would go down to the lowest score of all. The threshold lies halfway
+    from there to the next lower score, if there is one, so that the same answers that come out a hair lower elsewhere
+    (by another model, on another machine) are still given.
 
     Raises MetricError as `precision_coverage` does, or if precision is not in [0, 1].
     """
@@ -66,7 +67,18 @@ def threshold_for_precision(scores: ArrayLike, right: ArrayLike, landmark_querie
     point = _loosest(curve, precision)
     if point is None:
         return math.inf
-    return float(curve.thresholds[curve.coverage == curve.coverage[point]][0])
+    least = int(np.searchsorted(curve.coverage, curve.coverage[point]))  # coverage never falls along the curve
+    if least + 1 == len(curve.thresholds):
+        return float(curve.thresholds[least])
+    return _halfway(
+        curve.thresholds[least], curve.thresholds[least + 1], np.result_type(np.asarray(scores), np.float32)
+    )
+
+
+def _halfway(high: float, low: float, dtype: np.dtype[Any]) -> float:
+    """A number of that type above `low`, for scores of it to be compared with."""
+    middle = float(dtype.type((high + low) / 2))
+    return middle if middle > low else high
 
 
 def _loosest(curve: Curve, precision: float) -> int | None:

@@ -36,6 +36,8 @@ def test_it_runs_by_name(folder: Path, preset: str) -> None:
     assert train["epochs"] == (0 if preset == "baseline" else 2)
     assert export["parity"]["fp32"]["least_cosine"] > 0.999
     assert ("served" in evaluate) == preset.startswith("efficientnet-delf")
+    if "served" in evaluate:
+        assert ("calibration" in evaluate["served"]) == ("calibration" in evaluate)
     steps = [step["name"] for step in json.loads((folder / "triton_repo/retrieve/1/answer.json").read_text())["steps"]]
     assert "local_features" not in steps
     assert (steps == ["classify"]) == (preset in CLASSIFIERS)
