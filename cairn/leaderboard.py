@@ -3,10 +3,11 @@ earlier figures (cairn/records.py).
 
 A row is a DVC experiment; runs outside one are the row `workspace`. Experiments named `<preset>-s<seed>` (arcface-s1,
 arcface-s2), where <seed> is the seed they ran with, are seeds of one row `<preset>`: it shows their mean and, of two or
-more, their sample standard deviation. An experiment that ran several times counts with its latest finished evaluate
-run, and so does a seed that two experiments of a row share. Minutes are those of the train run before it; for a train
-run that `cairn backfill` restored, those of the earliest real one with its lineage; a dash where there is none, or it
-went on from a killed one. Columns without a figure in any row are left out.
+more, their sample standard deviation; all must be of the same source of photos and backbone. An experiment that ran
+several times counts with its latest finished evaluate run, and so does a seed that two experiments of a row share.
+Minutes are those of the train run before it; for a train run that `cairn backfill` restored, those of the earliest real
+one with its lineage; a dash where there is none, or it went on from a killed one. Columns without a figure in any row
+are left out.
 
 With `--records FILE` the figures of the rows asked for are put into FILE, in place of older ones of the same seed, and
 the table is of what FILE then holds; where there is no database, of what it held.
@@ -74,6 +75,8 @@ class Logged:
     resumed: bool
     seed: str | None
     commit: str
+    source: str
+    backbone: str
     started: int  # milliseconds since 1970
     minutes: float
     metrics: Mapping[str, float]
@@ -157,6 +160,7 @@ def _wanted(args: argparse.Namespace) -> list[SeedRecord]:
 
     earlier = read_records(args.records) if args.records else []
     logged = [] if earlier and database_missing() else asked(records_of(read(args.experiment)))
+    check_alike([*asked(earlier), *logged])
     if args.records and logged:
         write_records(args.records, merged(earlier, logged))
     if not (found := asked(merged(earlier, logged))):
@@ -165,6 +169,22 @@ def _wanted(args: argparse.Namespace) -> list[SeedRecord]:
             f"{' or '.join(args.rows)}; `dvc repro` and `dvc exp run` log them"
         )
     return found
+
+
+def check_alike(records: Sequence[SeedRecord]) -> None:
+    """Raises LeaderboardError if seeds of one row are known to be of different photos or backbones."""
+    first: dict[str, SeedRecord] = {}
+    for record in records:
+        if not record.source:
+            continue
+        other = first.setdefault(record.experiment, record)
+        if (other.source, other.backbone) != (record.source, record.backbone):
+            raise LeaderboardError(
+                f"{record.experiment}: seed {other.seed} is of {other.backbone} on photos of the source "
+                f"{other.source}, seed {record.seed} of {record.backbone} on {record.source}; a row is a mean over "
+                "seeds alone. Leave it out (--rows), run one under another name (`dvc exp run -n`), or use another "
+                "--experiment or --records file"
+            )
 
 
 def database_missing() -> bool:
@@ -211,6 +231,8 @@ def _logged(run: Any) -> Logged:
         resumed=tags.get(RESUMED_TAG) == "true",
         seed=run.data.params.get("seed"),
         commit=tags.get(COMMIT_TAG, "")[:7],
+        source=run.data.params.get("fetch.source", ""),
+        backbone=run.data.params.get("train.backbone", ""),
         started=run.info.start_time,
         minutes=(run.info.end_time - run.info.start_time) / 60_000,
         metrics=run.data.metrics,
@@ -227,6 +249,8 @@ def records_of(runs: Sequence[Logged]) -> list[SeedRecord]:
             experiment=row,
             seed=seed or "",
             commit=run.commit,
+            source=run.source,
+            backbone=run.backbone,
             minutes=training_minutes(run, runs),
             metrics={name: run.metrics[name] for name in names if name in run.metrics},
         )

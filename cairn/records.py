@@ -1,8 +1,8 @@
 """What experiments came to, a line a seed, in a CSV file that git can keep: figures outlive the MLflow database they
 came from, and those of several machines make one table (`cairn leaderboard --records`).
 
-Columns: experiment (the row of the leaderboard), seed, commit (of the code), minutes (of training), then the metrics by
-MLflow's names. A cell without a figure is empty.
+Columns: experiment (the row of the leaderboard), seed, commit (of the code), source (of the photos), backbone (the
+first), minutes (of training), then the metrics by MLflow's names. What is not known is empty.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from cairn.tables import write_csv
 
-LABELS = ("experiment", "seed", "commit")
+LABELS = ("experiment", "seed", "commit", "source", "backbone")
 MINUTES = "minutes"
 
 
@@ -30,6 +30,8 @@ class SeedRecord:
     experiment: str  # the row, without the seed
     seed: str
     commit: str
+    source: str  # fetch.source
+    backbone: str  # train.backbone
     minutes: float | None  # of training
     metrics: Mapping[str, float]  # MLflow's name -> value; those the seed has
 
@@ -42,10 +44,7 @@ def merged(older: Iterable[SeedRecord], newer: Iterable[SeedRecord]) -> list[See
 
 def write_records(file: Path, records: Iterable[SeedRecord]) -> None:
     """Write the file: numbers with 6 digits, a column for each metric that any record has."""
-    rows = [
-        {"experiment": r.experiment, "seed": r.seed, "commit": r.commit, MINUTES: r.minutes, **r.metrics}
-        for r in records
-    ]
+    rows = [{**{name: getattr(r, name) for name in (*LABELS, MINUTES)}, **r.metrics} for r in records]
     names = sorted({name for row in rows for name in row} - {*LABELS, MINUTES})
     columns = [*LABELS, MINUTES, *names]
     write_csv(file, columns, [{**dict.fromkeys(columns), **row} for row in rows])
@@ -61,18 +60,18 @@ def read_records(file: Path) -> list[SeedRecord]:
     with file.open(newline="", encoding="utf-8") as opened:
         lines = csv.reader(opened)
         columns = next(lines, [])
-        if tuple(columns[:4]) != (*LABELS, MINUTES):
-            raise RecordsError(f"{file}: begins with {','.join(columns)!r}, not with experiment,seed,commit,minutes")
+        if tuple(columns[: len(LABELS) + 1]) != (*LABELS, MINUTES):
+            raise RecordsError(f"{file}: begins with {','.join(columns)!r}, not with {','.join((*LABELS, MINUTES))}")
         return [_record(columns, cells, f"{file}, line {lines.line_num}") for cells in lines]
 
 
 def _record(columns: list[str], cells: list[str], where: str) -> SeedRecord:
     if len(cells) != len(columns):
         raise RecordsError(f"{where}: {len(cells)} cells, where the first line has {len(columns)}")
-    figures = {
-        name: _number(cell, f"{where}, {name}") for name, cell in zip(columns[3:], cells[3:], strict=True) if cell
-    }
-    return SeedRecord(cells[0], cells[1], cells[2], figures.pop(MINUTES, None), figures)
+    labels = dict(zip(LABELS, cells, strict=False))
+    given = [(name, cell) for name, cell in zip(columns, cells, strict=True) if name not in labels and cell]
+    figures = {name: _number(cell, f"{where}, {name}") for name, cell in given}
+    return SeedRecord(**labels, minutes=figures.pop(MINUTES, None), metrics=figures)
 
 
 def _number(cell: str, where: str) -> float:

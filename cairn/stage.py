@@ -119,8 +119,7 @@ def _run(name: str, work: Callable[[Job], Report | None], logged: bool) -> None:
         if rank() > 0:
             work(Job(params, keep))
         else:
-            shared = {key: raw[key] for key in ("seed", "threads", "processes", "precision")}
-            logging = stage_run(name, {**shared, name: raw[name]}, lineage, resumed=resumed)
+            logging = stage_run(name, {**shared(raw), name: raw[name]}, lineage, resumed=resumed)
             with logging if logged else nullcontext() as log:
                 report = made(work(Job(params, keep)))
                 write_json(REPORTS / f"{name}.json", report.content)
@@ -128,6 +127,12 @@ def _run(name: str, work: Callable[[Job], Report | None], logged: bool) -> None:
                     log(numbers(report.content), report.history, report.pictures, report.datasets)
     if rank() == 0:
         leave(keep, lineage)
+
+
+def shared(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """The params that every stage's run in MLflow has: what all use, and what photos and network it is about."""
+    found = {key: raw[key] for key in ("seed", "threads", "processes", "precision")}
+    return {**found, "fetch": {"source": raw["fetch"]["source"]}, "train": {"backbone": raw["train"]["backbone"]}}
 
 
 def prepare(keep: Path, name: str) -> bool:

@@ -7,16 +7,21 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import mlflow
 import pytest
 
 from cairn.client.main import main
-from cairn.leaderboard import Logged, marks, records_of, row_and_seed, rows_of
+from cairn.leaderboard import LeaderboardError, Logged, check_alike, marks, records_of, row_and_seed, rows_of
 from cairn.records import SeedRecord, merged, read_records, write_records
+from cairn.stage import shared
 from cairn.tracking import stage_run
+from cairn.yamls import read_yaml
 
+PARAMS = Path(__file__).parents[1] / "params.yaml"
+FIRST = "experiment,seed,commit,source,backbone,minutes"
 OPENING, CLOSING = marks("leaderboard")
 
 FEW_TITLE = "accuracy with at most 5 index photos a landmark"
@@ -196,7 +201,7 @@ def test_help_says_what_belongs_together(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def evaluated(experiment: str, seed: str | None, started: int = 0, gap: float = 0.5) -> Logged:
-    return Logged(experiment, "evaluate", "", False, False, seed, "", started, 0.1, {"gap": gap})
+    return Logged(experiment, "evaluate", "", False, False, seed, "", "", "", started, 0.1, {"gap": gap})
 
 
 @pytest.mark.parametrize(
@@ -227,8 +232,8 @@ def test_records_outlive_the_database(
     database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "results.csv"
-    older = SeedRecord("arcface", "1", "abc1234", 70.0, {"gap": 0.1})
-    elsewhere = SeedRecord("arcface", "4", "abc1234", None, {"gap": 0.949, "validation.gap": 0.25})
+    older = SeedRecord("arcface", "1", "abc1234", "folder", "vit", 70.0, {"gap": 0.1})
+    elsewhere = SeedRecord("arcface", "4", "abc1234", "folder", "vit", None, {"gap": 0.949, "validation.gap": 0.25})
     write_records(file, [older, elsewhere])
     assert main(["leaderboard", "--records", str(file), "--rows", "arcface"]) == 0
     table = capsys.readouterr().out
@@ -247,9 +252,27 @@ def test_records_outlive_the_database(
     assert file.read_bytes() == before
 
 
+def test_a_row_is_of_one_source_and_one_backbone(
+    database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "results.csv"
+    write_records(file, [SeedRecord("arcface", "4", "abc1234", "folder", "vit", None, {"gap": 0.9})])
+    before = file.read_bytes()
+    known = SeedRecord("arcface", "5", "abc1234", "synthetic", "vit", None, {"gap": 0.2})
+    check_alike([*read_records(file), replace(known, experiment="vgg16"), replace(known, source="", backbone="")])
+    with pytest.raises(LeaderboardError, match="arcface: seed 4 is of vit on photos of the source folder, seed 5 of"):
+        check_alike([*read_records(file), known])
+    monkeypatch.setenv("DVC_EXP_NAME", "arcface-s4")
+    with stage_run("evaluate", {**shared(read_yaml(PARAMS)), "seed": 4}, "small") as log:
+        log({"gap": 0.2})
+    error = error_of(capsys, "--records", str(file), "--rows", "arcface")
+    assert "seed 4 is of vit on photos of the source folder, seed 4 of test_resnet on synthetic" in error
+    assert file.read_bytes() == before
+
+
 def test_the_newer_record_of_a_seed_counts() -> None:
-    first, second = (SeedRecord("a", "1", "", None, {"gap": gap}) for gap in (0.25, 0.5))
-    other = SeedRecord("a", "0", "", None, {})
+    first, second = (SeedRecord("a", "1", "", "", "", None, {"gap": gap}) for gap in (0.25, 0.5))
+    other = SeedRecord("a", "0", "", "", "", None, {})
     assert merged([first], [second, other]) == [other, second]
 
 
@@ -258,9 +281,9 @@ def test_the_newer_record_of_a_seed_counts() -> None:
     [
         ("", "begins with ''"),
         ("experiment,gap\n", "begins with 'experiment,gap'"),
-        ("experiment,seed,commit,minutes,gap\na,1,abc,2\n", "line 2: 4 cells, where the first line has 5"),
-        ("experiment,seed,commit,minutes,gap\na,1,abc,2,.5\na,2,abc,2,x\n", "line 3, gap: 'x' is no number"),
-        ("experiment,seed,commit,minutes,gap\na,1,abc,nan,.5\n", "line 2, minutes: 'nan' is no number"),
+        (f"{FIRST},gap\na,1,abc,folder,vit,2\n", "line 2: 6 cells, where the first line has 7"),
+        (f"{FIRST},gap\na,1,abc,folder,vit,2,.5\na,2,abc,folder,vit,2,x\n", "line 3, gap: 'x' is no number"),
+        (f"{FIRST},gap\na,1,abc,folder,vit,nan,.5\n", "line 2, minutes: 'nan' is no number"),
     ],
 )
 def test_a_file_that_is_no_file_of_records(

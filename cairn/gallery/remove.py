@@ -1,6 +1,7 @@
 """Remove photos, or all photos of a landmark, from the served index; `cairn publish` then does it.
 
-Both those of the exported index and those of the gallery can be removed. What the pipeline learnt from them stays.
+Both those of the exported index and those of the gallery can be removed. What the pipeline learnt from them stays: a
+classifier that answers alone goes on naming a landmark that was removed.
 """
 
 from __future__ import annotations

@@ -182,6 +182,14 @@ def test_geometry_finds_the_wrong_label_and_the_distractor_that_shows_a_landmark
     assert read_images(tmp_path / "out").num_rows == len(PHOTOS)
 
 
+def test_of_a_landmark_of_two_photos_that_fit_each_other_neither_is_doubted(tmp_path: Path) -> None:
+    few = {name: photo for name, photo in PHOTOS.items() if name in ("1/0.png", "1/1.png") or name.startswith("2/")}
+    params = noisy("geometry")
+    assert params.label_noise.geometry.min_friends == 2
+    result = cleaned(tmp_path, few, params, embed=alike)
+    assert (result.kept, result.suspects) == (len(few), {"landmark_photos": 0, "distractors": 0})
+
+
 def test_both_must_say_so(tmp_path: Path) -> None:
     by_neighbours, by_both = tmp_path / "neighbours", tmp_path / "both"
     for folder, method in ((by_neighbours, "neighbours"), (by_both, "both")):

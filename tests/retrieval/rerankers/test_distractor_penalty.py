@@ -44,6 +44,14 @@ def test_index_side_by_hand() -> None:
     np.testing.assert_allclose(got.scores, [[0.6 - 0.48, 0.8 - 1, -np.inf]], atol=1e-6)
 
 
+def test_index_side_counts_no_cosine_below_0() -> None:
+    result, context = by_hand()
+    found = result.neighbours
+    low = searched(result.queries, Neighbours(found.image_ids, found.landmark_ids, found.scores - 1))
+    got = build(params("index_side", top=1), context).process(low).neighbours
+    np.testing.assert_allclose(got.scores[0, :2], [-0.48, -1], atol=1e-6)
+
+
 def test_query_side_by_hand() -> None:
     result, context = by_hand()
     step = build(params("query_side", top=1, weight=0.5), context)
