@@ -65,8 +65,8 @@ TABLES = re.findall(
 )
 
 
-def test_the_results_have_three_tables_of_experiments() -> None:
-    assert [name for _, name in TABLES] == ["published", "ablation", "penalty"]
+def test_the_results_have_four_tables_of_experiments() -> None:
+    assert [name for _, name in TABLES] == ["published", "unseen", "ablation", "penalty"]
 
 
 @pytest.mark.parametrize(("options", "name"), TABLES, ids=[name for _, name in TABLES])
