@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cairn.evaluation import FEW_FIGURES, Judged, figures, joined, judge, threshold_of
+from cairn.evaluation import FEW_FIGURES, Judged, calibration_figures, figures, joined, judge, threshold_of
 from cairn.manifest import NONE
 from cairn.params import Params
 from cairn.progress import progress
@@ -64,6 +64,12 @@ class Asked:
     validation: Judged
     test: Judged
 
+    @property
+    def probabilities(self) -> NDArray[np.float64] | None:
+        """Of each test query that its answer is right, float64 [queries]; None where nothing is calibrated."""
+        calibration = self.rule.calibration
+        return None if calibration is None else calibration.probability(self.test.scores)
+
 
 def ask(photos: Embedded, gallery: Gallery, steps: tuple[Step, ...], params: Params, given: Context) -> Asked:
     """Fit what the steps learn, the threshold and the calibration on the validation side; answer the test side.
@@ -101,6 +107,15 @@ def ask(photos: Embedded, gallery: Gallery, steps: tuple[Step, ...], params: Par
         calibration=calibrated(judged, params),
     )
     return Asked(rule, context, judged, judged_side("test", build_chain(steps, context)))
+
+
+def asked_as_served(photos: Embedded, gallery: Gallery, asked: Asked, params: Params, given: Context) -> Asked:
+    """Asked again without the steps that the server cannot run; what was `asked`, if there are none.
+
+    Raises RerankError if a step that is left needs what there is not.
+    """
+    steps = tuple(step for step in asked.rule.steps if step.served)
+    return asked if steps == asked.rule.steps else ask(photos, gallery, steps, params, given)
 
 
 def completed(
@@ -187,6 +202,25 @@ def drawn(sides: Sides, photos: int, seed: tuple[int, ...]) -> NDArray[np.int64]
     """At most `photos` rows of each landmark's index photos, drawn by `seed`, rising."""
     rows = np.random.default_rng(seed).permutation(sides.rows(*DATABASE))
     return np.sort(rows[earlier_alike(sides.landmark_ids[rows]) < photos])
+
+
+def validation_figures(sides: Sides, gallery: Gallery, asked: Asked) -> dict[str, float | int]:
+    """What parts are chosen by; empty if no query of the validation side shows a landmark.
+
+    A re-ranker that learns has answered these queries out of fold.
+    """
+    judged = asked.validation
+    if judged.landmark_queries == 0:
+        return {}
+    return figures(judged, in_gallery(sides, gallery.rows, judged), asked.rule.threshold)
+
+
+def calibration_report(asked: Asked) -> dict[str, Any]:
+    """What the probabilities of the test answers are worth, and of which kind they are; empty if there are none."""
+    calibration, probabilities = asked.rule.calibration, asked.probabilities
+    if calibration is None or probabilities is None:
+        return {}
+    return {"calibration": {"kind": calibration.kind, **calibration_figures(probabilities, asked.test.right)}}
 
 
 def by_training(sides: Sides, test: Judged) -> dict[str, float]:

@@ -10,31 +10,37 @@ build/evaluation/ (predictions.parquet, answer.json, context/) and build/picture
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from cairn.evaluation import calibration_figures, figures, predictions, report
+from cairn.evaluation import figures, predictions, report
 from cairn.files import write_form, write_table, written_aside
 from cairn.local_photos import local_steps, with_features
 from cairn.manifest import names_of, read_landmarks
 from cairn.metrics.calibration import reliability
 from cairn.metrics.coverage import Curve, precision_coverage
-from cairn.params import Params
 from cairn.pictures.answers import counts, draw_answers
 from cairn.pictures.class_sizes import class_sizes
 from cairn.pictures.matches import draw_matches
 from cairn.pictures.photos import open_photos
 from cairn.pictures.reliability import reliability_diagram
-from cairn.queries import Asked, Embedded, Gallery, ask, at_most, baseline, by_training, in_gallery
+from cairn.queries import (
+    Embedded,
+    Gallery,
+    ask,
+    asked_as_served,
+    at_most,
+    baseline,
+    by_training,
+    calibration_report,
+    in_gallery,
+    validation_figures,
+)
 from cairn.retrieval.answer import ANSWER_FILE
 from cairn.retrieval.context import CONTEXT_FOLDER, save_context
 from cairn.retrieval.index import PhotoIndex
 from cairn.retrieval.rerankers.base import Context
 from cairn.retrieval.rerankers.classifier import CLASSIFIER_FILE, open_classifier
 from cairn.retrieval.vectors import Vectors
-from cairn.sides import DATABASE, Sides, image_numbers, read_sides
+from cairn.sides import DATABASE, image_numbers, read_sides
 from cairn.stage import (
     CLEAN,
     EVALUATION,
@@ -65,8 +71,7 @@ def evaluate(job: Job) -> Report:
     gallery = Gallery(PhotoIndex.open(INDEX), sides.rows(*DATABASE))
     asked = ask(photos, gallery, params.rerank, job.params, given)
     served = asked_as_served(photos, gallery, asked, job.params, given)
-    rule, test = asked.rule, asked.test
-    probabilities = probabilities_of(asked)
+    rule, test, probabilities = asked.rule, asked.test, asked.probabilities
     names = names_of(read_landmarks(CLEAN))
     relevant = in_gallery(sides, gallery.rows, test)
     content = {
@@ -75,9 +80,9 @@ def evaluate(job: Job) -> Report:
         "validation": validation_figures(sides, gallery, asked),
         "at_most": at_most(photos, params.rerank, job.params, replace(given, watch=None), job.keep),
     }
-    content |= calibration(asked)
+    content |= calibration_report(asked)
     if served is not asked:
-        content["served"] = {**figures(served.test, relevant, served.rule.threshold), **calibration(served)}
+        content["served"] = {**figures(served.test, relevant, served.rule.threshold), **calibration_report(served)}
     if job.params.embed.baseline:
         content["baseline"] = baseline(Embedded(sides, Vectors.open(UNTRAINED, shards)), job.params, job.keep)
     curve = precision_coverage(test.scores, test.right, test.landmark_queries)
@@ -98,35 +103,6 @@ def evaluate(job: Job) -> Report:
             reliability_diagram(reliability(probabilities, test.right), folder / "reliability.png", "Reliability")
     pictures = sorted((PICTURES / "evaluate").iterdir())
     return Report(content, pictures=pictures, datasets={"predictions": EVALUATION / "predictions.parquet"})
-
-
-def asked_as_served(photos: Embedded, gallery: Gallery, asked: Asked, params: Params, given: Context) -> Asked:
-    """Asked again without the steps that the server cannot run, if there are any."""
-    steps = tuple(step for step in asked.rule.steps if step.served)
-    return asked if steps == asked.rule.steps else ask(photos, gallery, steps, params, given)
-
-
-def validation_figures(sides: Sides, gallery: Gallery, asked: Asked) -> dict[str, float | int]:
-    """What ablations are chosen by; a re-ranker that learns answers these photos out of fold."""
-    judged = asked.validation
-    if judged.landmark_queries == 0:
-        return {}
-    return figures(judged, in_gallery(sides, gallery.rows, judged), asked.rule.threshold)
-
-
-def probabilities_of(asked: Asked) -> NDArray[np.float64] | None:
-    """Of each test query, that its answer is right."""
-    calibration = asked.rule.calibration
-    return None if calibration is None else calibration.probability(asked.test.scores)
-
-
-def calibration(asked: Asked) -> dict[str, Any]:
-    """What the probabilities of the test answers are worth, if there are any."""
-    rule, probabilities = asked.rule, probabilities_of(asked)
-    if rule.calibration is None or probabilities is None:
-        return {}
-    figures_of = calibration_figures(probabilities, asked.test.right)
-    return {"calibration": {"kind": rule.calibration.kind, **figures_of}}
 
 
 def write_curve(curve: Curve) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +18,16 @@ from cairn.queries import (
     Embedded,
     Gallery,
     ask,
+    asked_as_served,
     at_most,
     baseline,
     by_training,
     calibrated,
+    calibration_report,
     drawn,
     gallery_of,
     in_gallery,
+    validation_figures,
 )
 from cairn.retrieval.calibration import KINDS, Kind
 from cairn.retrieval.neighbours import Neighbours
@@ -32,6 +36,7 @@ from cairn.retrieval.rerankers.base import Context
 from cairn.retrieval.rerankers.boosted import BoostedParams
 from cairn.retrieval.rerankers.distractor_penalty import DistractorPenaltyParams
 from cairn.retrieval.rerankers.knn_vote import KnnVoteParams
+from cairn.retrieval.rerankers.local_features import LocalFeaturesParams
 from cairn.retrieval.rerankers.superglobal import SuperGlobalParams
 from cairn.retrieval.vectors import Vectors
 from cairn.sides import DATABASE, Sides
@@ -230,3 +235,40 @@ def test_distractors_alone_calibrate_nothing(params: Params) -> None:
 
     assert calibrated(judged([NONE] * 80), params) is None
     assert calibrated(judged([NONE] * 79 + [3]), params) is not None
+
+
+def test_the_server_is_given_a_rule_without_what_it_cannot_run(
+    photos: Embedded, params: Params, everything: Gallery
+) -> None:
+    served = ask(photos, everything, STEPS, params, Context())
+    assert asked_as_served(photos, everything, served, params, Context()) is served
+    local = replace(served, rule=served.rule.model_copy(update={"steps": (LocalFeaturesParams(), *STEPS)}))
+    got = asked_as_served(photos, everything, local, params, Context())
+    assert got.rule == served.rule
+    assert np.array_equal(got.test.landmark_ids, served.test.landmark_ids)
+    assert np.array_equal(got.test.scores, served.test.scores)
+
+
+def test_parts_are_chosen_by_the_validation_side(photos: Embedded, params: Params, everything: Gallery) -> None:
+    asked = ask(photos, everything, (NEAREST,), params, Context())
+    sides, rows = photos.sides, photos.sides.rows("validation")
+    database = sides.rows(*DATABASE)
+    nearest = sides.landmark_ids[database[(photos.vectors[rows] @ photos.vectors[database].T).argmax(axis=1)]]
+    got = validation_figures(sides, everything, asked)
+    assert got["accuracy"] == pytest.approx((nearest == sides.landmark_ids[rows]).mean())
+    assert (got["queries"], got["distractors"]) == (4 * (LANDMARKS - len(UNSEEN)), 10)
+    others = asked.validation.only(asked.validation.true == NONE)
+    assert validation_figures(sides, everything, replace(asked, validation=others)) == {}
+
+
+def test_probabilities_are_measured_on_the_test_side(photos: Embedded, params: Params, everything: Gallery) -> None:
+    asked = ask(photos, everything, (NEAREST,), params, Context())
+    assert asked.probabilities is not None
+    assert asked.rule.calibration is not None
+    assert len(asked.probabilities) == len(asked.test.scores) > len(asked.validation.scores)
+    got = calibration_report(asked)["calibration"]
+    assert got["kind"] == asked.rule.calibration.kind
+    assert got["brier_score"] == pytest.approx(np.mean((asked.probabilities - asked.test.right) ** 2))
+    without = replace(asked, rule=asked.rule.model_copy(update={"calibration": None}))
+    assert without.probabilities is None
+    assert calibration_report(without) == {}
